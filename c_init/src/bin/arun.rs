@@ -1,0 +1,5 @@
+//! `arun` as a program of its own: see `docs/commands/arun.md`.
+
+fn main() {
+    std::process::exit(c_init::applet::main("arun"));
+}

@@ -1,0 +1,145 @@
+//! `aps`: the table of actors (SPEC C2, DESIGN section 7).
+
+use clap::Args;
+use hr_ctrl::site::ActorInfo;
+
+use super::{CommandError, Flow, Outcome};
+use crate::interpreter::Context;
+use crate::table::{NOTHING, cell, columns, span};
+
+const SHORT: [&str; 10] = [
+    "NAME", "GID", "AID", "PID", "KIND", "STATE", "LIFE", "RESTARTS", "START", "LAST END",
+];
+const LONG: [&str; 5] = ["UPTIME", "MODE", "CAPABILITY", "PATH", "REASON"];
+
+/// `aps`: lists the actors.
+#[derive(Clone, Debug, Args)]
+#[command(override_usage = "aps [-l] [--json]")]
+pub struct Aps {
+    /// more columns: how long the life has run, its capability, its path, why it starts as it does
+    #[arg(short)]
+    pub long: bool,
+    /// an array of objects, for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Aps {
+    pub(crate) async fn run(&self, cx: &Context<'_>) -> Outcome {
+        let actors = cx.site()?.actors().await.map_err(CommandError::failed)?;
+        cx.out(if self.json {
+            json(&actors)?
+        } else {
+            text(&actors, self.long)
+        });
+        Ok(Flow::Next)
+    }
+}
+
+/// A value as JSON, with a newline at the end.
+pub(crate) fn json<T: serde::Serialize + ?Sized>(value: &T) -> Result<String, CommandError> {
+    let text = serde_json::to_string_pretty(value).map_err(CommandError::failed)?;
+    Ok(text + "\n")
+}
+
+fn text(actors: &[ActorInfo], long: bool) -> String {
+    let mut header = SHORT.to_vec();
+    if long {
+        header.extend(LONG);
+    }
+    let rows: Vec<_> = actors.iter().map(|actor| row(actor, long)).collect();
+    columns(&header, &rows)
+}
+
+fn row(actor: &ActorInfo, long: bool) -> Vec<String> {
+    let mut row = vec![
+        actor.name.clone(),
+        cell(actor.gid),
+        cell(actor.aid),
+        cell(actor.pid),
+        actor.kind.to_owned(),
+        actor.state.to_owned(),
+        cell(actor.life),
+        actor.restarts.to_string(),
+        actor.start.unwrap_or(NOTHING).to_owned(),
+        cell(actor.last_end.as_ref()),
+    ];
+    if long {
+        row.extend([
+            actor.uptime_ms.map_or_else(|| NOTHING.to_owned(), span),
+            actor.mode.to_owned(),
+            cell(actor.capability.as_ref()),
+            actor.path.clone(),
+            cell(actor.start_reason.as_ref()),
+        ]);
+    }
+    row
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn actor() -> ActorInfo {
+        ActorInfo {
+            name: "redis-server".into(),
+            gid: Some(1),
+            aid: Some(7),
+            capability: Some("00".repeat(16)),
+            pid: Some(4321),
+            kind: "direct",
+            mode: "user",
+            state: "running",
+            life: Some(1),
+            restarts: 1,
+            start: Some("standby"),
+            start_reason: None,
+            last_end: Some("SIGSEGV".into()),
+            path: "/usr/bin/redis-server".into(),
+            uptime_ms: Some(1500),
+        }
+    }
+
+    #[test]
+    fn c2_a_table_has_a_header_and_a_line_for_each_actor() {
+        let text = text(&[actor()], false);
+        let lines: Vec<_> = text
+            .lines()
+            .map(|l| l.split_whitespace().collect::<Vec<_>>())
+            .collect();
+        assert_eq!(
+            lines[0],
+            [
+                "NAME", "GID", "AID", "PID", "KIND", "STATE", "LIFE", "RESTARTS", "START", "LAST",
+                "END"
+            ]
+        );
+        assert_eq!(
+            lines[1],
+            [
+                "redis-server",
+                "1",
+                "7",
+                "4321",
+                "direct",
+                "running",
+                "1",
+                "1",
+                "standby",
+                "SIGSEGV"
+            ]
+        );
+    }
+
+    #[test]
+    fn c2_the_long_table_adds_columns_and_json_is_an_array() {
+        let text = text(&[actor()], true);
+        assert!(
+            text.contains("CAPABILITY") && text.contains("/usr/bin/redis-server"),
+            "{text}"
+        );
+        let value: serde_json::Value = serde_json::from_str(&json(&[actor()]).unwrap()).unwrap();
+        assert_eq!(value[0]["last_end"], "SIGSEGV");
+        assert_eq!(value[0]["gid"], 1);
+    }
+}

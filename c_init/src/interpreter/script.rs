@@ -1,0 +1,101 @@
+//! A file of commands: `sysadm.ini`, and what `source` names (SPEC C1, C4). A bad line is told
+//! with file and number, and the next one is carried out all the same.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use super::{Context, MAX_LINE};
+use crate::commands::{CommandError, Flow};
+
+/// Why a file of commands cannot be read at all.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum ScriptError {
+    /// There is none.
+    #[error("no such file")]
+    Missing,
+    /// A directory, a pipe, a device: reading it might never end.
+    #[error("not a regular file")]
+    NotRegular,
+    /// The system says why.
+    #[error("cannot be read: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// Why a line is no text.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+enum LineError {
+    #[error("the line is longer than {MAX_LINE} bytes")]
+    TooLong,
+    #[error("the line is not UTF-8 text")]
+    NotText,
+}
+
+/// Carries out the commands in `file`, a relative path of the session; answers how many failed.
+///
+/// # Errors
+/// [`ScriptError`] when the file cannot be opened or read.
+pub(crate) async fn run(cx: &Context<'_>, file: &Path) -> Result<u32, ScriptError> {
+    let mut reader = open(&cx.session().cwd().join(file))?;
+    let mut failed = 0;
+    for number in 1.. {
+        let outcome = match next_line(&mut reader)? {
+            None => break,
+            Some(Ok(line)) => super::run_line(cx, &line).await,
+            Some(Err(why)) => Err(CommandError::Failed(why.to_string())),
+        };
+        let (code, flow) = cx.report(&format!("{}:{number}", file.display()), outcome);
+        failed += u32::from(code != crate::DONE);
+        if flow == Flow::End {
+            break;
+        }
+        // Commands that wait for nothing must not keep the other sessions waiting.
+        tokio::task::yield_now().await;
+    }
+    Ok(failed)
+}
+
+fn open(path: &Path) -> Result<BufReader<File>, ScriptError> {
+    // Without O_NONBLOCK, opening a pipe would wait for its writer.
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let file = file.map_err(|why| match why.kind() {
+        io::ErrorKind::NotFound => ScriptError::Missing,
+        _ => ScriptError::Io(why),
+    })?;
+    if !file.metadata()?.is_file() {
+        return Err(ScriptError::NotRegular);
+    }
+    Ok(BufReader::new(file))
+}
+
+/// The next line; of one that is too long no more than the bound is kept.
+fn next_line(reader: &mut impl BufRead) -> io::Result<Option<Result<String, LineError>>> {
+    let mut line = Vec::new();
+    let mut length = 0;
+    loop {
+        let chunk = reader.fill_buf()?;
+        if chunk.is_empty() && length == 0 {
+            return Ok(None);
+        }
+        let newline = chunk.iter().position(|&byte| byte == b'\n');
+        let taken = newline.map_or(chunk.len(), |at| at + 1);
+        let room = (MAX_LINE + 1).saturating_sub(line.len());
+        line.extend_from_slice(&chunk[..taken.min(room)]);
+        length += taken;
+        let ended = newline.is_some() || chunk.is_empty();
+        reader.consume(taken);
+        if ended {
+            break;
+        }
+    }
+    if length > MAX_LINE {
+        return Ok(Some(Err(LineError::TooLong)));
+    }
+    Ok(Some(
+        String::from_utf8(line).map_err(|_| LineError::NotText),
+    ))
+}

@@ -1,0 +1,241 @@
+//! Restart groups: failure, restart, clean termination, and groups that are blocked.
+//!
+//! Everything that a group waits for ends in [`Controller::settle`]: called after each event that
+//! took a life or a load away, it asks whether the group (and then the site) has what it waited
+//! for. Work here is in proportion to the group, never to the site.
+
+use std::collections::VecDeque;
+
+use refrain_abi::Gid;
+
+use crate::actor::Phase;
+use crate::life::Cause;
+use crate::{ActorKey, Controller, Effect, GroupState, GroupView, Kind, StopHow, Ticket};
+
+/// What is being done to a group as a whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum GroupPhase {
+    /// Nothing.
+    #[default]
+    Steady,
+    /// A member failed; when no life is left, the direct members begin.
+    Restarting,
+    /// It is forgotten when no life and no load is left; these are answered then.
+    Killing(Vec<Ticket>),
+}
+
+/// One restart group.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Group {
+    /// In the order of registration.
+    pub members: Vec<ActorKey>,
+    pub phase: GroupPhase,
+    /// Lives that are not gone.
+    pub live: usize,
+    /// Loads that are outstanding.
+    pub loads: usize,
+    /// When its members failed, one entry a restart, the oldest first.
+    failures: VecDeque<u64>,
+    /// The message of H23 was printed and still holds.
+    pub blocked: bool,
+}
+
+impl Group {
+    /// Notes a failure and returns the badness with it. A failure that is `interval_ms` old or
+    /// older no longer counts.
+    fn note_failure(&mut self, at_ms: u64, interval_ms: u64) -> u32 {
+        while self
+            .failures
+            .front()
+            .is_some_and(|&t| at_ms.saturating_sub(t) >= interval_ms)
+        {
+            self.failures.pop_front();
+        }
+        self.failures.push_back(at_ms);
+        self.badness()
+    }
+
+    fn badness(&self) -> u32 {
+        u32::try_from(self.failures.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Forgets badness and a restart that is under way: the site's restart stands in for it.
+    pub fn leave_to_site_restart(&mut self) {
+        self.failures.clear();
+        self.blocked = false;
+        if self.phase == GroupPhase::Restarting {
+            self.phase = GroupPhase::Steady;
+        }
+    }
+
+    pub fn is_killing(&self) -> bool {
+        matches!(self.phase, GroupPhase::Killing(_))
+    }
+
+    pub fn view(&self, gid: Gid) -> GroupView {
+        let state = match self.phase {
+            GroupPhase::Steady if self.blocked => GroupState::Blocked,
+            GroupPhase::Steady => GroupState::Steady,
+            GroupPhase::Restarting => GroupState::Restarting,
+            GroupPhase::Killing(_) => GroupState::Killing,
+        };
+        let (members, alive) = (self.members.len(), self.live);
+        GroupView {
+            gid,
+            state,
+            members,
+            alive,
+            badness: self.badness(),
+        }
+    }
+}
+
+impl Controller {
+    /// A member's life ended without the exit handler: the group restarts (SPEC H9), or the site
+    /// does when the group has done so too often (SPEC H26).
+    ///
+    /// Only a running life fails, and lives run only in a group that is steady: every other way
+    /// has told them all to stop.
+    pub(crate) fn member_failed(
+        &mut self,
+        gid: Gid,
+        failed: ActorKey,
+        at_ms: u64,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(group) = self.groups.get_mut(&gid) else {
+            return;
+        };
+        let badness = group.note_failure(at_ms, self.limits.interval_ms);
+        if badness > self.limits.max_badness {
+            out.push(Effect::BadnessPassed { gid, badness });
+            self.begin_site_restart(out);
+            return;
+        }
+        group.phase = GroupPhase::Restarting;
+        self.each_member(gid, |this, key| {
+            this.stop(key, StopHow::Kill, out);
+            this.orphan_load(key, out);
+        });
+        out.push(Effect::GroupRestarts {
+            gid,
+            failed,
+            badness,
+        });
+    }
+
+    /// After a life or a load is over: does what the group, then the site, waited for.
+    pub(crate) fn settle(&mut self, gid: Option<Gid>, out: &mut Vec<Effect>) {
+        if let Some(gid) = gid {
+            self.settle_group(gid, out);
+        }
+        self.settle_site(out);
+    }
+
+    pub(crate) fn settle_group(&mut self, gid: Gid, out: &mut Vec<Effect>) {
+        let Some(group) = self.groups.get_mut(&gid) else {
+            return;
+        };
+        if group.live > 0 {
+            return;
+        }
+        if group.is_killing() {
+            if group.loads == 0 {
+                self.terminate_group(gid, out);
+            }
+            return;
+        }
+        if group.members.is_empty() {
+            self.groups.remove(&gid); // its only load failed: it never began, so it has no end
+            return;
+        }
+        if !self.site.is_running() {
+            // The site's restart or halt goes on from here, but what has come to its end has.
+            if self.site.is_restarting() && self.is_all_clean(gid) {
+                self.terminate_group(gid, out);
+            }
+            return;
+        }
+        if group.phase == GroupPhase::Restarting {
+            group.phase = GroupPhase::Steady;
+            self.begin_members(gid, out);
+        }
+        self.settle_silent_group(gid, out);
+    }
+
+    /// A steady group with nobody alive has terminated (SPEC H22) or is blocked (SPEC H23).
+    fn settle_silent_group(&mut self, gid: Gid, out: &mut Vec<Effect>) {
+        let Some(group) = self.groups.get(&gid) else {
+            return;
+        };
+        if group.live > 0 || group.loads > 0 {
+            return;
+        }
+        if self.is_all_clean(gid) {
+            self.terminate_group(gid, out);
+        } else if !group.blocked {
+            let left = self.members(gid).filter(|member| !member.terminated_clean);
+            let names = left.map(|member| *member.name).collect();
+            out.push(Effect::Blocked { gid, names });
+            if let Some(group) = self.groups.get_mut(&gid) {
+                group.blocked = true;
+            }
+        }
+    }
+
+    /// Whether every member has terminated cleanly and nothing of it is left.
+    pub(crate) fn is_all_clean(&self, gid: Gid) -> bool {
+        let Some(group) = self.groups.get(&gid) else {
+            return false;
+        };
+        let is_clean = |key| {
+            self.actors
+                .get(key)
+                .is_some_and(|a| a.phase == Phase::Clean)
+        };
+        !group.members.is_empty() && group.members.iter().all(is_clean)
+    }
+
+    /// Begins every direct member of a group in which no life is left; its indirect members
+    /// wait for their spawners. A member that is still being loaded begins when it is.
+    pub(crate) fn begin_members(&mut self, gid: Gid, out: &mut Vec<Effect>) {
+        self.each_member(gid, |this, key| {
+            let Some(actor) = this.actors.get_mut(&key).filter(|a| !a.is_loading()) else {
+                return;
+            };
+            match actor.kind {
+                Kind::Direct => this.begin(key, Cause::Restart, out),
+                Kind::Indirect | Kind::Ordinary => actor.phase = Phase::Waiting,
+            }
+        });
+    }
+
+    /// Forgets a group without lives or loads, and answers those who killed it.
+    pub(crate) fn terminate_group(&mut self, gid: Gid, out: &mut Vec<Effect>) {
+        let Some(group) = self.groups.remove(&gid) else {
+            return;
+        };
+        for key in group.members {
+            self.forget(key, out);
+        }
+        out.push(Effect::GroupTerminated { gid });
+        if let GroupPhase::Killing(tickets) = group.phase {
+            out.extend(tickets.into_iter().map(|ticket| Effect::Done { ticket }));
+        }
+    }
+
+    /// Calls `act` for each member. The list is lent out meanwhile, so that the restart path
+    /// copies nothing; `act` may change actors, but not who is a member.
+    pub(crate) fn each_member(&mut self, gid: Gid, mut act: impl FnMut(&mut Self, ActorKey)) {
+        let Some(group) = self.groups.get_mut(&gid) else {
+            return;
+        };
+        let members = std::mem::take(&mut group.members);
+        for &key in &members {
+            act(self, key);
+        }
+        if let Some(group) = self.groups.get_mut(&gid) {
+            group.members = members;
+        }
+    }
+}

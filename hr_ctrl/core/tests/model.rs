@@ -1,0 +1,348 @@
+//! The controller against a naive one, event for event, and before a judge of what always holds,
+//! on random sequences of events, sensible and senseless ones.
+
+use hr_ctrl_core::{
+    ActorKey, ActorState, Controller, Effect, Event, HaltLevel, Kind, Limits, Requester, Target,
+    Ticket,
+};
+use proptest::prelude::*;
+use refrain_abi::{ActorName, Aid, Gid, LifeNo};
+
+mod judge;
+mod naive;
+
+const LIMITS: Limits = Limits {
+    max_actors: 6,
+    max_groups: 2,
+    max_badness: 2,
+    interval_ms: 100,
+};
+
+/// What may happen, before it is fitted to the state of the site at that moment.
+#[derive(Clone, Debug)]
+enum Op {
+    Run {
+        name: usize,
+        gid: Option<u32>,
+        by: Option<usize>,
+    },
+    LoadEnds {
+        which: usize,
+        well: bool,
+    },
+    Ends {
+        which: usize,
+        clean: bool,
+    },
+    Goes {
+        which: usize,
+    },
+    BeginFails {
+        which: usize,
+    },
+    Kill {
+        which: usize,
+        by_gid: bool,
+        tidy: bool,
+        by: Option<usize>,
+    },
+    SiteRestart {
+        asked: bool,
+    },
+    BootActorsReset,
+    Halt {
+        level: usize,
+    },
+    /// An event of any actor and life, which mostly makes no sense.
+    Noise {
+        kind: usize,
+        key: u64,
+        life: u32,
+    },
+    Wait {
+        ms: u64,
+    },
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let asker = || proptest::option::weighted(0.4, 0_usize..8);
+    prop_oneof![
+        12 => (0_usize..7, proptest::option::weighted(0.8, 1_u32..4), asker())
+            .prop_map(|(name, gid, by)| Op::Run { name, gid, by }),
+        14 => (0_usize..8, proptest::bool::weighted(0.9))
+            .prop_map(|(which, well)| Op::LoadEnds { which, well }),
+        10 => (0_usize..8, any::<bool>()).prop_map(|(which, clean)| Op::Ends { which, clean }),
+        16 => (0_usize..8).prop_map(|which| Op::Goes { which }),
+        1 => (0_usize..8).prop_map(|which| Op::BeginFails { which }),
+        3 => (0_usize..8, any::<bool>(), any::<bool>(), asker())
+            .prop_map(|(which, by_gid, tidy, by)| Op::Kill { which, by_gid, tidy, by }),
+        1 => any::<bool>().prop_map(|asked| Op::SiteRestart { asked }),
+        4 => Just(Op::BootActorsReset),
+        1 => prop_oneof![200 => Just(9_usize), 1 => 0_usize..3].prop_map(|level| Op::Halt { level }),
+        2 => (0_usize..5, 0_u64..12, 0_u32..4)
+            .prop_map(|(kind, key, life)| Op::Noise { kind, key, life }),
+        2 => (1_u64..80).prop_map(|ms| Op::Wait { ms }),
+    ]
+}
+
+#[derive(Clone, Debug)]
+struct Restored {
+    gid: u32,
+    is_direct: bool,
+    last_life: Option<u32>,
+    clean: bool,
+}
+
+fn restored() -> impl Strategy<Value = Vec<Restored>> {
+    let one = (
+        1_u32..3,
+        any::<bool>(),
+        proptest::option::of(0_u32..5),
+        any::<bool>(),
+    );
+    let one = one.prop_map(|(gid, is_direct, last_life, clean)| {
+        let clean = clean && last_life.is_some();
+        Restored {
+            gid,
+            is_direct,
+            last_life,
+            clean,
+        }
+    });
+    proptest::collection::vec(one, 0..4)
+}
+
+fn name(n: usize) -> ActorName {
+    ActorName::new(&format!("n{n}")).expect("a good name")
+}
+
+/// The site under test, its naive twin, and the judge.
+struct Trial {
+    controller: Controller,
+    naive: naive::Naive,
+    judge: judge::Judge,
+    tickets: u64,
+    now: u64,
+}
+
+impl Trial {
+    fn new() -> Self {
+        let controller = Controller::new(LIMITS, Aid(1));
+        let (naive, judge) = (naive::Naive::new(LIMITS), judge::Judge::new(Aid(1)));
+        Self {
+            controller,
+            naive,
+            judge,
+            tickets: 0,
+            now: 0,
+        }
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        self.tickets += 1;
+        Ticket(self.tickets)
+    }
+
+    /// The nth actor in one of these states, counted round.
+    fn pick(&self, n: usize, states: &[ActorState]) -> Option<(ActorKey, LifeNo)> {
+        let fit: Vec<_> = self
+            .controller
+            .actors()
+            .filter(|a| states.contains(&a.state))
+            .collect();
+        let actor = fit.get(n % fit.len().max(1))?;
+        Some((actor.key, actor.life.unwrap_or_default()))
+    }
+
+    fn requester(&self, by: Option<usize>) -> Requester {
+        use ActorState::{Ending, Running, Stopping};
+        let life = by.and_then(|n| self.pick(n, &[Running, Running, Stopping, Ending]));
+        life.map_or(Requester::Owner, |(actor, life)| Requester::Life {
+            actor,
+            life,
+        })
+    }
+
+    fn fit(&mut self, op: &Op) -> Option<Event> {
+        use ActorState::{Ending, Loading, Running, Stopping};
+        let at_ms = self.now;
+        Some(match *op {
+            Op::Run { name: n, gid, by } => {
+                let (ticket, by) = (self.ticket(), self.requester(by));
+                Event::Run {
+                    ticket,
+                    name: name(n),
+                    gid: gid.map(Gid),
+                    by,
+                }
+            }
+            Op::LoadEnds { which, well } => {
+                let (actor, _) = self.pick(which, &[Loading])?;
+                if well {
+                    Event::Loaded { actor }
+                } else {
+                    Event::LoadFailed { actor }
+                }
+            }
+            Op::Ends { which, clean } => {
+                let (actor, life) = self.pick(which, &[Running, Stopping])?;
+                Event::Ended {
+                    actor,
+                    life,
+                    clean,
+                    at_ms,
+                }
+            }
+            Op::Goes { which } => {
+                let (actor, life) = self.pick(which, &[Ending])?;
+                Event::Gone { actor, life }
+            }
+            Op::BeginFails { which } => {
+                let (actor, life) = self.pick(which, &[Running, Stopping])?;
+                Event::BeginFailed { actor, life }
+            }
+            Op::Kill {
+                which,
+                by_gid,
+                tidy,
+                by,
+            } => {
+                let (ticket, by) = (self.ticket(), self.requester(by));
+                let gid = Gid(which as u32 % 4);
+                let aid = self.controller.next_aid().0.saturating_sub(which as u32);
+                let target = if by_gid {
+                    Target::Group(gid)
+                } else {
+                    Target::Aid(Aid(aid))
+                };
+                Event::Kill {
+                    ticket,
+                    target,
+                    tidy,
+                    by,
+                }
+            }
+            Op::SiteRestart { asked } => Event::SiteRestart {
+                ticket: asked.then(|| self.ticket()),
+            },
+            Op::BootActorsReset => Event::BootActorsReset,
+            Op::Halt { level } => {
+                let levels = [HaltLevel::Halt, HaltLevel::Cold, HaltLevel::Immediate];
+                Event::Halt {
+                    level: *levels.get(level)?,
+                }
+            }
+            Op::Noise { kind, key, life } => {
+                let (actor, life) = (ActorKey(key), LifeNo(life));
+                match kind {
+                    0 => Event::Loaded { actor },
+                    1 => Event::LoadFailed { actor },
+                    2 => Event::BeginFailed { actor, life },
+                    3 => Event::Ended {
+                        actor,
+                        life,
+                        clean: false,
+                        at_ms,
+                    },
+                    _ => Event::Gone { actor, life },
+                }
+            }
+            Op::Wait { ms } => {
+                self.now += ms;
+                return None;
+            }
+        })
+    }
+
+    fn step(&mut self, event: Event) {
+        let effects = self.controller.step(event.clone());
+        self.judge.observe(&event, &effects, &self.controller);
+        let expected = self.naive.step(event.clone());
+        assert_eq!(
+            in_any_order(&effects),
+            in_any_order(&expected),
+            "after {event:?}"
+        );
+    }
+
+    fn restore(&mut self, all: &[Restored]) {
+        for (n, one) in all.iter().enumerate() {
+            let kind = if one.is_direct {
+                Kind::Direct
+            } else {
+                Kind::Indirect
+            };
+            let (name, gid, clean) = (name(n), Gid(one.gid), one.clean);
+            let last_life = one.last_life.map(LifeNo);
+            let event = Event::Restore {
+                name,
+                gid,
+                kind,
+                last_life,
+                restarts: 0,
+                clean,
+            };
+            self.controller.step_into(event.clone(), &mut Vec::new());
+            self.judge.restored(&event, &self.controller);
+            self.naive.step(event);
+        }
+        if !all.is_empty() {
+            self.step(Event::SiteRestart { ticket: None });
+        }
+    }
+
+    /// Lets everything that is under way come to its end; lives that run, run on.
+    fn come_to_rest(&mut self) {
+        use ActorState::{Ending, Loading, Stopping};
+        for _ in 0..1000 {
+            let event = if let Some((actor, life)) = self.pick(0, &[Ending]) {
+                Event::Gone { actor, life }
+            } else if let Some((actor, life)) = self.pick(0, &[Stopping]) {
+                Event::Ended {
+                    actor,
+                    life,
+                    clean: false,
+                    at_ms: self.now,
+                }
+            } else if let Some((actor, _)) = self.pick(0, &[Loading]) {
+                Event::Loaded { actor }
+            } else if self.controller.is_restarting() {
+                Event::BootActorsReset
+            } else {
+                return;
+            };
+            self.step(event);
+        }
+        panic!("the site does not come to rest");
+    }
+}
+
+fn in_any_order(effects: &[Effect]) -> Vec<String> {
+    let mut all: Vec<_> = effects.iter().map(|effect| format!("{effect:?}")).collect();
+    all.sort();
+    all
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 600,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn the_controller_does_what_a_naive_one_does(
+        before in restored(),
+        ops in proptest::collection::vec(op(), 1..150),
+    ) {
+        let mut trial = Trial::new();
+        trial.restore(&before);
+        for op in &ops {
+            if let Some(event) = trial.fit(op) {
+                trial.step(event);
+            }
+        }
+        trial.come_to_rest();
+        trial.judge.at_rest(&trial.controller);
+    }
+}

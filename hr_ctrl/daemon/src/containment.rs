@@ -1,0 +1,149 @@
+//! What a life started ends with it: finding the children of lives (DESIGN invariant 2, ADR 0003).
+//!
+//! With cgroup v2 every actor has a cgroup that its template is born into; whatever a life starts
+//! is a member, however often it forks. One read of a file that is open already lists them. Without
+//! cgroup v2 the template, a subreaper, is the ancestor of them all, and `/proc` is searched.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use refrain_abi::ActorName;
+use refrain_sys::cgroup::{self, Cgroup, Probe};
+use refrain_sys::children;
+
+/// How the site finds what lives started.
+#[derive(Debug)]
+pub enum Containment {
+    /// Cgroups below this one, which is the site's own.
+    Cgroup(Cgroup),
+    /// A search of `/proc`; why there is no better.
+    Sweep(String),
+}
+
+/// How one actor's are found.
+#[derive(Debug)]
+pub enum Contained {
+    /// Its cgroup.
+    Cgroup(Cgroup),
+    /// A search below its template.
+    Sweep,
+}
+
+impl Containment {
+    /// Looks what this machine offers. `site` names the site's cgroup.
+    #[must_use]
+    pub fn probe(site: &str) -> Self {
+        let made = match cgroup::probe() {
+            Probe::Usable(parent) => {
+                let name = format!("refrain-{}-{site}", refrain_sys::process::getuid());
+                remove_left_over(&parent.join(&name));
+                Cgroup::create(&parent, &name).map_err(|error| error.to_string())
+            }
+            Probe::Missing(why) => Err(why),
+        };
+        match made {
+            Ok(cgroup) => Self::Cgroup(cgroup),
+            Err(why) => Self::Sweep(why),
+        }
+    }
+
+    /// "cgroup v2" or "sweep", for `chorusStat`.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Cgroup(_) => "cgroup v2",
+            Self::Sweep(_) => "sweep",
+        }
+    }
+
+    /// Makes the containment of one actor; `number` keeps two actors of one name apart.
+    #[must_use]
+    pub fn contain(&self, name: ActorName, number: u64) -> Contained {
+        match self {
+            Self::Cgroup(site) => {
+                match Cgroup::create(site.path(), &format!("{number}-{name}")) {
+                    Ok(cgroup) => Contained::Cgroup(cgroup),
+                    Err(error) => {
+                        tracing::warn!(%name, %error, "no cgroup for the actor");
+                        Contained::Sweep
+                    }
+                }
+            }
+            Self::Sweep(_) => Contained::Sweep,
+        }
+    }
+
+    /// Removes the site's cgroup; every actor's is gone by then.
+    pub fn remove(self) {
+        if let Self::Cgroup(cgroup) = self {
+            let path = cgroup.path().to_owned();
+            if let Err(error) = cgroup.remove() {
+                tracing::warn!(path = %path.display(), %error, "cgroup not removed");
+            }
+        }
+    }
+}
+
+impl Contained {
+    /// The directory that a template is to be born into.
+    #[must_use]
+    pub fn directory(&self) -> Option<OwnedFd> {
+        match self {
+            Self::Cgroup(cgroup) => cgroup.directory().try_clone_to_owned().ok(),
+            Self::Sweep => None,
+        }
+    }
+
+    /// Every pid of the actor, its template included where there is a cgroup.
+    #[must_use]
+    pub fn members(&self, template: Option<u32>) -> Vec<u32> {
+        let mut members = Vec::new();
+        match (self, template) {
+            (Self::Cgroup(cgroup), _) => {
+                let _ = cgroup.members(&mut members);
+            }
+            (Self::Sweep, Some(template)) => {
+                members = children::descendants_of(template).unwrap_or_default();
+                members.retain(|pid| !is_zombie(*pid));
+            }
+            (Self::Sweep, None) => {}
+        }
+        members
+    }
+
+    /// Kills every member, template and standby included.
+    ///
+    /// # Errors
+    /// The kernel's; `Unsupported` where there is no cgroup.
+    pub fn kill_all(&self) -> io::Result<()> {
+        match self {
+            Self::Cgroup(cgroup) => cgroup.kill_all(),
+            Self::Sweep => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// Removes the cgroup; answers whether it is gone. It stays while a member is left.
+    #[must_use]
+    pub fn try_remove(&self) -> bool {
+        match self {
+            Self::Cgroup(cgroup) => cgroup.remove().is_ok(),
+            Self::Sweep => true,
+        }
+    }
+}
+
+/// Removes what a controller that was killed left: its actors are gone, their cgroups are not.
+fn remove_left_over(site: &PathBuf) {
+    let Ok(entries) = std::fs::read_dir(site) else { return };
+    for entry in entries.flatten().filter(|entry| entry.path().is_dir()) {
+        let _ = std::fs::remove_dir(entry.path());
+    }
+    let _ = std::fs::remove_dir(site);
+}
+
+fn is_zombie(pid: u32) -> bool {
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.iter().rposition(|byte| *byte == b')').and_then(|end| stat.get(end + 2));
+    state.is_none_or(|state| matches!(*state, b'Z' | b'X'))
+}

@@ -1,0 +1,189 @@
+//! The beginning of a life: the last step of the restart path.
+//!
+//! With a standby asleep it is one store and one futex wake; the start frame of a direct actor is
+//! queued on the life's socket long before. Everything else that a beginning brings with it is put
+//! off to [`Engine::after_begin`].
+//!
+//! Invariant 1, one life at a time: the core decides `Begin` only after `Gone` of the life before,
+//! a standby runs only when the wake word has reached its serial, and only this module advances
+//! that word, by exactly the serial of the one standby there is.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::Ordering;
+
+use hr_ctrl_core::{ActorKey, Kind, Ticket};
+use refrain_abi::template::{MAX_FRAME, StartFrame};
+use refrain_abi::{Aid, LifeNo};
+use refrain_image::StartKind;
+use refrain_sys::{clock, futex, seqpacket};
+
+use super::runtime::{ActorRuntime, Begin, Life, Standby};
+use super::{Engine, Pending};
+use crate::pmm;
+
+impl Engine {
+    /// Carries out `Begin`: wakes the standby, or sees to it that there will be one.
+    pub(super) fn begin(
+        &mut self,
+        actor: ActorKey,
+        life: LifeNo,
+        aid: Aid,
+        ticket: Option<Ticket>,
+    ) {
+        let Some(runtime) = self.actors.get_mut(&actor) else { return };
+        let mut begin = Begin { life, aid, stopped: false };
+        let mut rebuild = false;
+        if let Some(ticket) = ticket
+            && let Some(Pending::Run(request)) = self.tickets.get_mut(&ticket)
+        {
+            begin.stopped = request.spec.stopped;
+            runtime.stdio = request.stdio.take();
+            rebuild = runtime.program.is_none() || !same_start(&runtime.spec, &request.spec);
+            if rebuild {
+                let kept = runtime.spec.program.clone();
+                runtime.spec = request.spec.clone();
+                runtime.spec.program = kept;
+            }
+        }
+        if rebuild {
+            // Other arguments or another environment: constructors have seen the old ones, so the
+            // template is built anew, from the image in memory.
+            runtime.begin = Some(begin);
+            self.drop_template(actor);
+            self.build_template(actor);
+            return;
+        }
+        // A frame that is queued cannot be taken back; a standby with the wrong one is not used.
+        let fits = |standby: &Standby| match standby.start_queued {
+            None => true,
+            Some(queued) => queued == begin.life && !begin.stopped,
+        };
+        let standby = runtime.standby.take();
+        if let Some(unfit) = standby.as_ref().filter(|standby| !fits(standby)) {
+            let _ = unfit.pidfd.send_signal(refrain_sys::Signal::KILL);
+        }
+        match standby.filter(fits) {
+            Some(standby) => {
+                runtime.start = Some(match runtime.template.as_ref().map(|t| t.kind) {
+                    Some(StartKind::Exec) => "exec",
+                    _ => "standby",
+                });
+                self.wake(actor, standby, begin);
+            }
+            None => {
+                runtime.begin = Some(begin);
+                self.want_standby(actor);
+            }
+        }
+    }
+
+    /// Wakes `standby` as the life that `begin` describes.
+    pub(super) fn wake(&mut self, actor: ActorKey, standby: Standby, begin: Begin) {
+        let Some(runtime) = self.actors.get_mut(&actor) else { return };
+        if standby.start_queued.is_none() {
+            let frame = StartFrame { life: begin.life, serial: standby.serial, stopped: begin.stopped };
+            queue_start(runtime, &standby, &frame, self.null.as_fd());
+        }
+        runtime.control.wake.store(standby.serial.0, Ordering::Release);
+        let _ = futex::wake(&runtime.control.wake, i32::MAX as u32);
+        runtime.life = Some(Life {
+            no: begin.life,
+            aid: begin.aid,
+            serial: standby.serial,
+            pid: standby.pid,
+            pidfd: standby.pidfd,
+            capability: standby.capability,
+            began_ms: clock::now_monotonic_ms(),
+            reaped: false,
+            ended: false,
+            sweeping: false,
+        });
+        let engine = self.shared();
+        let socket = standby.socket;
+        actix_rt::spawn(async move {
+            // Everything that is ready on this thread goes first: other members' wake-ups above all.
+            tokio::task::yield_now().await;
+            engine.borrow_mut().after_begin(actor, begin.life, begin.aid, socket);
+        });
+    }
+
+    /// Off the path: serve the life's requests, write the catalogue, make the next standby.
+    fn after_begin(&mut self, actor: ActorKey, life: LifeNo, aid: Aid, socket: std::os::fd::OwnedFd) {
+        self.reserve_aids(aid);
+        let restarts = self.core.view(actor).map_or(0, |view| view.restarts);
+        let Some(runtime) = self.actors.get_mut(&actor) else { return };
+        runtime.last_aid = Some(aid);
+        let (Some(running), Ok(page)) = (&runtime.life, runtime.page.try_clone()) else { return };
+        if running.no != life {
+            return;
+        }
+        self.parts.pmm.do_send(pmm::ServeLife {
+            asker: pmm::Asker { actor, name: runtime.name, gid: runtime.gid, life },
+            aid,
+            serial: running.serial,
+            capability: running.capability,
+            socket,
+            page,
+        });
+        if runtime.gid.is_some() {
+            let name = runtime.name;
+            self.parts.pmm.do_send(pmm::RecordLife { name, life, restarts, clean: false });
+        }
+        if runtime.kind == Kind::Ordinary {
+            return;
+        }
+        if runtime.spec.fresh_layout {
+            self.drop_template(actor);
+            self.build_template(actor);
+        } else {
+            self.want_standby(actor);
+        }
+    }
+
+    /// Queues the start frame of the next life, where what it will say is known beforehand.
+    pub(super) fn queue_ahead(&mut self, actor: ActorKey) {
+        let Some(runtime) = self.actors.get_mut(&actor) else { return };
+        let Some(running) = runtime.life.as_ref().filter(|_| runtime.kind == Kind::Direct) else {
+            return;
+        };
+        let next = running.no.next();
+        let Some(mut standby) = runtime.standby.take() else { return };
+        let frame = StartFrame { life: next, serial: standby.serial, stopped: false };
+        if queue_start(runtime, &standby, &frame, self.null.as_fd()) {
+            standby.start_queued = Some(next);
+        }
+        runtime.standby = Some(standby);
+    }
+}
+
+/// Sends the start frame with stdin, stdout and stderr to a sleeping standby.
+fn queue_start(
+    runtime: &mut ActorRuntime,
+    standby: &Standby,
+    frame: &StartFrame,
+    null: BorrowedFd<'_>,
+) -> bool {
+    let mut buffer = [0; MAX_FRAME];
+    let len = frame.encode(&mut buffer);
+    let given = runtime.stdio.take();
+    let fds = match &given {
+        Some(fds) => fds.each_ref().map(AsFd::as_fd),
+        None => {
+            let output = runtime.output.as_ref().map_or(null, AsFd::as_fd);
+            [null, output, output]
+        }
+    };
+    seqpacket::send_dontwait(&standby.socket, &buffer[..len], &fds).is_ok()
+}
+
+/// Whether a template built for `old` may serve `new`.
+fn same_start(old: &crate::site::StartSpec, new: &crate::site::StartSpec) -> bool {
+    let other = crate::site::StartSpec {
+        program: old.program.clone(),
+        stopped: old.stopped,
+        in_place: old.in_place,
+        ..new.clone()
+    };
+    *old == other
+}
+

@@ -1,0 +1,238 @@
+//! The first start of an actor (SPEC H3): its image is read from stable storage, once.
+//!
+//! Reading and the exec of the template happen on threads of their own, so that a big program
+//! delays nobody's restart.
+
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hr_ctrl_core::{ActorKey, Event, Kind, Ticket};
+use refrain_abi::{ActorName, Gid, LifeNo, Serial};
+use refrain_image::{Image, Program};
+use refrain_sys::mapping;
+
+use super::runtime::ActorRuntime;
+use super::{Engine, Pending, SharedEngine};
+use crate::nucleus_link::KeptImage;
+use crate::pmm;
+use crate::site::{SiteError, StartSpec};
+
+impl Engine {
+    /// Carries out `Load`: registers the actor, loads its image and builds its template.
+    pub(super) fn load(
+        &mut self,
+        actor: ActorKey,
+        ticket: Ticket,
+        name: ActorName,
+        gid: Option<Gid>,
+        kind: Kind,
+    ) {
+        let Some(Pending::Run(request)) = self.tickets.get(&ticket) else {
+            return self.deferred.push_back(Event::LoadFailed { actor });
+        };
+        let spec = StartSpec { name, gid, ..request.spec.clone() };
+        match self.new_runtime(actor, kind, spec) {
+            Ok(mut runtime) => {
+                runtime.loading = Some(ticket);
+                self.actors.insert(actor, runtime);
+                self.build_template(actor);
+            }
+            Err(why) => {
+                self.answer_run(ticket, Err(SiteError::NotLoaded(format!("{name}: {why}"))));
+                self.deferred.push_back(Event::LoadFailed { actor });
+            }
+        }
+    }
+
+    /// What one actor needs besides its image: control page, output pipe, containment.
+    fn new_runtime(&self, actor: ActorKey, kind: Kind, spec: StartSpec) -> Result<ActorRuntime, String> {
+        let (page, control) = mapping::create_control_page().map_err(|e| format!("control page: {e}"))?;
+        let (read, write) = std::io::pipe().map_err(|e| format!("output pipe: {e}"))?;
+        refrain_sys::process::set_nonblocking(&read, true).map_err(|e| format!("output pipe: {e}"))?;
+        self.parts.output.adopt(spec.name, read.into());
+        Ok(ActorRuntime {
+            name: spec.name,
+            gid: spec.gid,
+            kind,
+            contained: self.parts.containment.contain(spec.name, actor.0),
+            spec,
+            program: None,
+            page,
+            control,
+            output: Some(write.into()),
+            template: None,
+            generation: 0,
+            building: false,
+            exec_reason: None,
+            forking: None,
+            standby: None,
+            life: None,
+            begin: None,
+            stdio: None,
+            last_serial: Serial(0),
+            last_pid: None,
+            last_end: None,
+            last_aid: None,
+            start: None,
+            registered: false,
+            loading: None,
+            template_deaths: 0,
+        })
+    }
+
+    pub(super) fn load_failed(&mut self, actor: ActorKey, ticket: Ticket, why: String) {
+        self.answer_run(ticket, Err(SiteError::NotLoaded(why)));
+        self.step(Event::LoadFailed { actor });
+        // The core forgets the actor without an effect; what we hold of it goes here.
+        self.forget(actor);
+    }
+
+    /// The image is in memory and a standby asleep: now the actor is registered in the bank.
+    pub(super) fn loading_done(&mut self, ticket: Option<Ticket>) {
+        let loaded = ticket.and_then(|ticket| match self.tickets.get(&ticket) {
+            Some(Pending::Run(request)) => self.core.find_name(&request.spec.name),
+            _ => None,
+        });
+        let Some(runtime) = loaded.and_then(|actor| self.actors.get_mut(&actor)) else { return };
+        let Some(gid) = runtime.gid else { return };
+        runtime.registered = true;
+        let spec = serde_json::to_vec(&runtime.spec).unwrap_or_default();
+        self.parts.pmm.do_send(pmm::Register(refrain_pmm::Registration {
+            name: runtime.name,
+            gid,
+            direct: runtime.kind == Kind::Direct,
+            life: LifeNo(0),
+            restarts: 0,
+            clean: false,
+            spec,
+        }));
+    }
+
+    /// At boot: takes over the registrations that a bank holds, with the images that were kept.
+    pub fn restore(&mut self, registrations: Vec<refrain_pmm::Registration>, kept: Vec<KeptImage>) {
+        let mut kept = kept;
+        for registration in registrations {
+            let name = registration.name;
+            let Ok(spec) = serde_json::from_slice::<StartSpec>(&registration.spec) else {
+                self.parts.output.say(format!("HR_CTRL: {name}: its registration cannot be read; dropped"));
+                self.parts.pmm.do_send(pmm::Deregister(name));
+                continue;
+            };
+            let kind = if registration.direct { Kind::Direct } else { Kind::Indirect };
+            self.step(Event::Restore {
+                name,
+                gid: registration.gid,
+                kind,
+                last_life: Some(registration.life),
+                restarts: registration.restarts,
+                clean: registration.clean,
+            });
+            let Some(actor) = self.core.find_name(&name) else { continue };
+            let image = kept.iter().position(|image| image.name == name).map(|at| kept.swap_remove(at));
+            match self.new_runtime(actor, kind, spec) {
+                Ok(mut runtime) => {
+                    runtime.registered = true;
+                    if let Some(image) = image {
+                        runtime.program = take_kept(&runtime.spec, image);
+                    }
+                    self.actors.insert(actor, runtime);
+                }
+                Err(why) => self.parts.output.say(format!("HR_CTRL: {name}: {why}")),
+            }
+        }
+        for image in kept {
+            self.parts.nucleus.as_ref().inspect(|nucleus| nucleus.drop_image(image.name));
+        }
+    }
+}
+
+/// Makes sure that the image of an actor is in memory: reads it from stable storage if this is
+/// the first start (or if a bank outlived every keeper of its images).
+pub(super) async fn image_in_memory(engine: &SharedEngine, actor: ActorKey) -> Result<(), String> {
+    let (spec, program) = {
+        let borrowed = engine.borrow();
+        let Some(runtime) = borrowed.actors.get(&actor) else { return Ok(()) };
+        (runtime.spec.clone(), runtime.program.clone())
+    };
+    let program = match program {
+        Some(program) => describe(&spec, Arc::clone(&program.image))?,
+        None => {
+            let loading = spec.clone();
+            let image = actix_rt::task::spawn_blocking(move || load_image(&loading))
+                .await
+                .map_err(|error| error.to_string())??;
+            describe(&spec, Arc::new(image))?
+        }
+    };
+    let mut borrowed = engine.borrow_mut();
+    let engine = &mut *borrowed;
+    if let Some(runtime) = engine.actors.get_mut(&actor) {
+        if let (None, Some(nucleus)) = (&runtime.program, &engine.parts.nucleus) {
+            nucleus.keep(runtime.name, &program.image.fds());
+        }
+        runtime.program = Some(Arc::new(program));
+    }
+    Ok(())
+}
+
+fn load_image(spec: &StartSpec) -> Result<Image, String> {
+    let path = find_program(spec)?;
+    let search = variable(spec, "PATH").unwrap_or_default();
+    let image = if spec.in_place { Image::in_place(&path) } else { Image::load(&path, search) };
+    image.map_err(|error| error.to_string())
+}
+
+fn take_kept(spec: &StartSpec, kept: KeptImage) -> Option<Arc<Program>> {
+    let path = find_program(spec).unwrap_or_else(|_| PathBuf::from(&spec.program));
+    let image = Image::from_kept(&path, kept.fds).ok()?;
+    describe(spec, Arc::new(image)).ok().map(Arc::new)
+}
+
+fn describe(spec: &StartSpec, image: Arc<Image>) -> Result<Program, String> {
+    let text = |text: String| CString::new(text).map_err(|_| "an argument holds a NUL byte".to_owned());
+    Ok(Program {
+        name: spec.name,
+        image,
+        argv: spec.argv.iter().cloned().map(text).collect::<Result<_, _>>()?,
+        envp: spec
+            .env
+            .iter()
+            .map(|(name, value)| text(format!("{name}={value}")))
+            .collect::<Result<_, _>>()?,
+        cwd: spec.cwd.clone(),
+        umask: spec.umask,
+        rlimits: spec.rlimits.clone(),
+        fresh_layout: spec.fresh_layout,
+    })
+}
+
+/// The file that `arun` means: a path, or a file name looked for along `PATH` as execvp(3) does.
+fn find_program(spec: &StartSpec) -> Result<PathBuf, String> {
+    if spec.program.contains('/') {
+        return Ok(spec.cwd.join(&spec.program));
+    }
+    let search = variable(spec, "PATH").unwrap_or("/usr/local/bin:/usr/bin:/bin");
+    let candidates = search.split(':').map(|dir| spec.cwd.join(dir).join(&spec.program));
+    let mut refused = None;
+    for candidate in candidates {
+        if !candidate.is_file() {
+            continue;
+        }
+        if is_executable(&candidate) {
+            return Ok(candidate);
+        }
+        refused = Some(candidate);
+    }
+    // Found, but not executable: the loader says so, with the path.
+    refused.ok_or_else(|| format!("{}: not found along PATH; give its path, or set PATH with setenv", spec.program))
+}
+
+fn is_executable(path: &Path) -> bool {
+    rustix::fs::access(path.as_os_str().as_bytes(), rustix::fs::Access::EXEC_OK).is_ok()
+}
+
+fn variable<'a>(spec: &'a StartSpec, name: &str) -> Option<&'a str> {
+    spec.env.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+}

@@ -1,0 +1,317 @@
+//! What HR_CTRL holds and does: the engine that carries out the decisions of `hr_ctrl_core`.
+//!
+//! One thread, HR_CTRL's arbiter, owns it. Events come from the fds it watches and from messages
+//! of the other boot actors; each goes through [`Engine::step`], one at a time, whatever their
+//! number. What must happen before the next life runs is done at once, in the order of the
+//! effects; everything else (catalogue, log, next standby) is put off until after the wake-up.
+//!
+//! The restart path reads: [`ends`] (a life has ended, is anything left of it?) -> `step` ->
+//! [`begin`] (wake the standby). [`template`] keeps standbys ready, [`load`] brings images in,
+//! [`forget`] clears up.
+
+mod begin;
+mod ends;
+mod forget;
+mod load;
+mod runtime;
+mod template;
+mod view;
+
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::{Rc, Weak};
+
+use actix::Addr;
+use hr_ctrl_core::{
+    ActorKey, Controller, Effect, Event, HaltLevel, Limits, Requester, StopHow, Ticket,
+    blocked_message,
+};
+use refrain_abi::tunables::{HrCtrlTunables, Tunables};
+use refrain_abi::{Aid, Gid};
+use refrain_sys::{Signal, clock};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::containment::Containment;
+use crate::nucleus_link::NucleusLink;
+use crate::output::Output;
+use crate::pmm::{self, Pmm};
+use crate::site::{SiteError, StartSpec};
+use runtime::ActorRuntime;
+
+/// What HR_CTRL asks of the thread that holds C_INIT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BootOrder {
+    /// Bring PMM and C_INIT to their initial state, read `sysadm.ini` without its starts of
+    /// restartable actors, and report [`Event::BootActorsReset`].
+    Reset,
+    /// Everything has ended: close the bank and end the site, or start it cold.
+    Halted(HaltLevel),
+}
+
+/// Who waits for an answer, and what with.
+pub(crate) enum Pending {
+    /// `arun` or `hrfexec`.
+    Run(Box<RunRequest>),
+    /// `akill`, `restart`.
+    Other(oneshot::Sender<Result<(), SiteError>>),
+}
+
+/// A request to run an actor.
+pub struct RunRequest {
+    /// What to run.
+    pub spec: StartSpec,
+    /// Who asks.
+    pub by: Requester,
+    /// stdin, stdout and stderr of an indirect actor.
+    pub stdio: Option<[OwnedFd; 3]>,
+    /// Where the answer goes.
+    pub answer: oneshot::Sender<Result<Aid, SiteError>>,
+}
+
+/// The parts of the site that the engine works with.
+pub struct Parts {
+    /// The tunables.
+    pub tunables: Tunables,
+    /// The bank's actor.
+    pub pmm: Addr<Pmm>,
+    /// Console and log.
+    pub output: Output,
+    /// The way to nucleus; `None` in an embedding program.
+    pub nucleus: Option<NucleusLink>,
+    /// How children of lives are found and ended.
+    pub containment: Containment,
+    /// Orders to the thread of C_INIT.
+    pub orders: mpsc::UnboundedSender<BootOrder>,
+    /// The first aid to give out.
+    pub first_aid: Aid,
+    /// Below which aids are reserved in the bank.
+    pub aids_reserved: Aid,
+}
+
+/// See the module.
+pub struct Engine {
+    me: Weak<RefCell<Engine>>,
+    core: Controller,
+    actors: HashMap<ActorKey, ActorRuntime>,
+    tickets: HashMap<Ticket, Pending>,
+    last_ticket: u64,
+    effects: Vec<Effect>,
+    deferred: VecDeque<Event>,
+    parts: Parts,
+    null: OwnedFd,
+    /// Halt as soon as nothing is left (`c_init --once`).
+    once: bool,
+    halting: bool,
+    started_ms: u64,
+    site_restarts: u64,
+    group_restarts: HashMap<Gid, u64>,
+    /// Templates, standbys and lives of forgotten actors that have not ended yet.
+    clearing: usize,
+    /// The halt that waits for them.
+    halted: Option<HaltLevel>,
+}
+
+pub(crate) type SharedEngine = Rc<RefCell<Engine>>;
+
+/// How many aids are reserved in the bank at a time.
+const AID_STRIDE: u32 = 4096;
+
+fn limits(tunables: &HrCtrlTunables) -> Limits {
+    Limits {
+        max_actors: tunables.max_actors,
+        max_groups: tunables.max_groups,
+        max_badness: tunables.max_badness,
+        interval_ms: tunables.interval_ms,
+    }
+}
+
+impl Engine {
+    /// An engine without actors.
+    ///
+    /// # Errors
+    /// `/dev/null` cannot be opened.
+    pub fn new(parts: Parts) -> io::Result<SharedEngine> {
+        let null = std::fs::File::options().read(true).write(true).open("/dev/null")?.into();
+        Ok(Rc::new_cyclic(|me| {
+            RefCell::new(Self {
+                me: me.clone(),
+                core: Controller::new(limits(&parts.tunables.hr_ctrl), parts.first_aid),
+                actors: HashMap::new(),
+                tickets: HashMap::new(),
+                last_ticket: 0,
+                effects: Vec::new(),
+                deferred: VecDeque::new(),
+                parts,
+                null,
+                once: false,
+                halting: false,
+                started_ms: clock::now_monotonic_ms(),
+                site_restarts: 0,
+                group_restarts: HashMap::new(),
+                clearing: 0,
+                halted: None,
+            })
+        }))
+    }
+
+    pub(crate) fn shared(&self) -> SharedEngine {
+        self.me.upgrade().expect("the engine is borrowed, so its owner holds it")
+    }
+
+    pub(crate) fn ticket(&mut self, pending: Pending) -> Ticket {
+        self.last_ticket += 1;
+        let ticket = Ticket(self.last_ticket);
+        self.tickets.insert(ticket, pending);
+        ticket
+    }
+
+    /// Feeds one event to the core and carries out what it decides.
+    pub fn step(&mut self, event: Event) {
+        self.deferred.push_back(event);
+        // Carrying out an effect may report further events; they wait their turn here.
+        if self.deferred.len() > 1 {
+            return;
+        }
+        while let Some(event) = self.deferred.front().cloned() {
+            let mut effects = std::mem::take(&mut self.effects);
+            self.core.step_into(event, &mut effects);
+            for effect in effects.drain(..) {
+                self.carry_out(effect);
+            }
+            self.effects = effects;
+            self.deferred.pop_front();
+        }
+        self.halt_if_done();
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Begin { actor, life, aid, ticket } => self.begin(actor, life, aid, ticket),
+            Effect::Stop { actor, life, how } => self.stop(actor, life, how),
+            Effect::Load { actor, ticket, name, gid, kind } => {
+                self.load(actor, ticket, name, gid, kind);
+            }
+            Effect::Forget { actor } => self.forget(actor),
+            Effect::GroupTerminated { gid } => self.parts.pmm.do_send(pmm::TerminateGroup(gid)),
+            Effect::Started { ticket, aid } => self.answer_run(ticket, Ok(aid)),
+            Effect::Done { ticket } => self.answer(ticket, Ok(())),
+            Effect::Refused { ticket, why } => {
+                let why = SiteError::Refused(why.to_string());
+                match self.tickets.get(&ticket) {
+                    Some(Pending::Run(_)) => self.answer_run(ticket, Err(why)),
+                    _ => self.answer(ticket, Err(why)),
+                }
+            }
+            Effect::GroupRestarts { gid, failed, badness } => {
+                self.group_restarts(gid, failed, badness);
+            }
+            Effect::Blocked { gid, names } => self.parts.output.say(blocked_message(gid, &names)),
+            Effect::BadnessPassed { gid, badness } => self.parts.output.say(format!(
+                "HR_CTRL: group {gid} was restarted {badness} times within the interval: site restart"
+            )),
+            Effect::ResetBootActors => {
+                self.site_restarts += 1;
+                let _ = self.parts.orders.send(BootOrder::Reset);
+            }
+            Effect::Halted { level } => self.halted = Some(level),
+        }
+    }
+
+    pub(crate) fn answer_run(&mut self, ticket: Ticket, result: Result<Aid, SiteError>) {
+        if let Some(Pending::Run(request)) = self.tickets.remove(&ticket) {
+            let _ = request.answer.send(result);
+        }
+    }
+
+    fn answer(&mut self, ticket: Ticket, result: Result<(), SiteError>) {
+        if let Some(Pending::Other(answer)) = self.tickets.remove(&ticket) {
+            let _ = answer.send(result);
+        }
+    }
+
+    fn group_restarts(&mut self, gid: Gid, failed: ActorKey, badness: u32) {
+        *self.group_restarts.entry(gid).or_default() += 1;
+        // How it ended is known a moment later, when its template has reaped it.
+        let engine = self.shared();
+        actix_rt::spawn(async move {
+            let how = template::how_it_ended(&engine, failed).await;
+            let engine = engine.borrow();
+            let name = engine.core.view(failed).map(|view| view.name.to_string());
+            let name = name.unwrap_or_else(|| "an actor".to_owned());
+            engine.parts.output.say(format!(
+                "HR_CTRL: {name} failed ({how}), group {gid} restarted (badness {badness})"
+            ));
+        });
+    }
+
+    fn stop(&mut self, actor: ActorKey, life: refrain_abi::LifeNo, how: StopHow) {
+        let grace = self.parts.tunables.hr_ctrl.grace_ms;
+        let Some(runtime) = self.actors.get_mut(&actor) else { return };
+        let Some(running) = runtime.life.as_ref().filter(|running| running.no == life) else {
+            // It has not been woken yet: it need not be.
+            if runtime.begin.as_ref().is_some_and(|begin| begin.life == life) {
+                runtime.begin = None;
+                let clean = false;
+                self.deferred.push_back(Event::Ended { actor, life, clean, at_ms: clock::now_monotonic_ms() });
+                self.deferred.push_back(Event::Gone { actor, life });
+            }
+            return;
+        };
+        let signal = if how == StopHow::Kill { Signal::KILL } else { Signal::TERM };
+        // It may have ended already; then its pidfd says so on its own.
+        let _ = running.pidfd.send_signal(signal);
+        if how == StopHow::Tidy {
+            let pidfd = Rc::clone(&running.pidfd);
+            actix_rt::spawn(async move {
+                tokio::time::sleep(std::time::Duration::from_millis(grace)).await;
+                let _ = pidfd.send_signal(Signal::KILL);
+            });
+        }
+    }
+
+    /// `--once`: from now on the site halts when nothing is left.
+    pub fn arm_once(&mut self) {
+        self.once = true;
+        self.halt_if_done();
+    }
+
+    fn halt_if_done(&mut self) {
+        if self.once && !self.halting && self.core.is_idle() && self.tickets.is_empty() {
+            self.halt(HaltLevel::Halt);
+        }
+        if self.clearing == 0
+            && let Some(level) = self.halted.take()
+        {
+            let _ = self.parts.orders.send(BootOrder::Halted(level));
+        }
+    }
+
+    /// Brings the site to its end.
+    pub fn halt(&mut self, level: HaltLevel) {
+        self.halting = true;
+        self.step(Event::Halt { level });
+    }
+
+    /// After a cold halt: as at the first start, but for the aids, which go on.
+    pub fn start_cold(&mut self) {
+        let next = self.core.next_aid();
+        self.core = Controller::new(limits(&self.parts.tunables.hr_ctrl), next);
+        self.halting = false;
+        self.group_restarts.clear();
+    }
+
+    /// The site has ended: what it was contained in goes, too.
+    pub fn clear_up(&mut self) {
+        std::mem::replace(&mut self.parts.containment, Containment::Sweep(String::new())).remove();
+    }
+
+    /// Keeps the bank's reservation of aids ahead of those given out.
+    fn reserve_aids(&mut self, given: Aid) {
+        if given.0.saturating_add(AID_STRIDE / 2) >= self.parts.aids_reserved.0 {
+            self.parts.aids_reserved = Aid(given.0.saturating_add(AID_STRIDE));
+            self.parts.pmm.do_send(pmm::ReserveAids(self.parts.aids_reserved));
+        }
+    }
+}

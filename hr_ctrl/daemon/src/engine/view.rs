@@ -1,0 +1,112 @@
+//! What the engine shows of itself: `aps`, `chorusStat`, and the questions of lives.
+
+use hr_ctrl_core::{ActorState, ActorView, Kind, Refusal};
+use refrain_abi::{Aid, Gid};
+use refrain_sys::clock;
+
+use super::Engine;
+use crate::site::{ActorInfo, GroupRow, SiteStat};
+
+impl Engine {
+    /// The group of a life (SPEC H14).
+    ///
+    /// # Errors
+    /// There is no such life, or there was.
+    pub fn group_of(&self, aid: Aid) -> Result<Option<Gid>, Refusal> {
+        self.core.group_of(aid)
+    }
+
+    /// Whether a site restart is going on.
+    #[must_use]
+    pub fn is_restarting(&self) -> bool {
+        self.core.is_restarting()
+    }
+
+    /// Every registered actor, in the order of registration.
+    #[must_use]
+    pub fn actor_infos(&self) -> Vec<ActorInfo> {
+        self.core.actors().map(|view| self.info(&view)).collect()
+    }
+
+    fn info(&self, view: &ActorView<'_>) -> ActorInfo {
+        let runtime = self.actors.get(&view.key);
+        let life = runtime.and_then(|runtime| runtime.life.as_ref()).filter(|life| !life.ended);
+        ActorInfo {
+            name: view.name.to_string(),
+            gid: view.gid.map(|gid| gid.0),
+            aid: life
+                .map(|life| life.aid)
+                .or(view.aid)
+                .or_else(|| runtime.and_then(|runtime| runtime.last_aid))
+                .map(|aid| aid.0),
+            capability: life.map(|life| life.capability.to_string()),
+            pid: life.map(|life| life.pid),
+            kind: match view.kind {
+                Kind::Direct => "direct",
+                Kind::Indirect => "indirect",
+                Kind::Ordinary => "ordinary",
+            },
+            mode: "user",
+            state: match view.state {
+                // To a reader the end of a life and the sweep after it are one.
+                ActorState::Ending => ActorState::Stopping.as_str(),
+                // Decided to begin, but its standby is still being forked.
+                ActorState::Running if life.is_none() => ActorState::Loading.as_str(),
+                state => state.as_str(),
+            },
+            life: view.life.map(|life| life.0),
+            restarts: view.restarts,
+            start: runtime.and_then(|runtime| runtime.start),
+            start_reason: runtime.and_then(|runtime| runtime.start_reason()),
+            last_end: runtime.and_then(|runtime| runtime.last_end.clone()),
+            path: runtime.map(|runtime| runtime.spec.program.clone()).unwrap_or_default(),
+            uptime_ms: life.map(|life| clock::now_monotonic_ms().saturating_sub(life.began_ms)),
+        }
+    }
+
+    /// How many bytes the images of all actors take.
+    #[must_use]
+    pub fn image_bytes(&self) -> u64 {
+        let programs = self.actors.values().filter_map(|runtime| runtime.program.as_ref());
+        programs.map(|program| program.image.size()).sum()
+    }
+
+    /// The site as a whole.
+    #[must_use]
+    pub fn stat(&self, site: String) -> SiteStat {
+        let groups = self.core.groups().map(|group| GroupRow {
+            gid: group.gid.0,
+            members: group.members as u32,
+            alive: group.alive as u32,
+            badness: group.badness,
+            restarts: self.group_restarts.get(&group.gid).copied().unwrap_or(0),
+        });
+        SiteStat {
+            site,
+            version: env!("CARGO_PKG_VERSION"),
+            nucleus: std::os::unix::process::parent_id(),
+            hr_ctrl: std::process::id(),
+            uptime_ms: clock::now_monotonic_ms().saturating_sub(self.started_ms),
+            site_restarts: self.site_restarts,
+            group_restarts: self.group_restarts.values().sum(),
+            actors: self.core.actors().count() as u32,
+            max_actors: self.parts.tunables.hr_ctrl.max_actors,
+            containment: self.parts.containment.name(),
+            groups: groups.collect(),
+        }
+    }
+}
+
+impl super::runtime::ActorRuntime {
+    /// Why its lives do not start from a standby of a template.
+    fn start_reason(&self) -> Option<String> {
+        if let Some(reason) = &self.exec_reason {
+            return Some(reason.clone());
+        }
+        if self.kind == Kind::Ordinary {
+            return Some("an ordinary actor has no template".to_owned());
+        }
+        let program = self.program.as_ref()?;
+        program.image.exec_reason()
+    }
+}

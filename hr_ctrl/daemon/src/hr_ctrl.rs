@@ -1,0 +1,303 @@
+//! HR_CTRL, the boot actor that restarts (SPEC part I), on an arbiter of its own so that nothing
+//! else of the site delays a restart.
+//!
+//! The actor is only the door: messages come in here and go to the [`crate::engine`], which also watches
+//! the fds of lives by itself. A restart passes through no mailbox.
+
+use std::os::fd::OwnedFd;
+
+use actix::{Actor, Context, Handler, Message, MessageResult, ResponseFuture};
+use hr_ctrl_core::{Event, HaltLevel, Requester, Target};
+use refrain_abi::{Aid, Gid};
+use refrain_pmm::Registration;
+use tokio::sync::oneshot;
+
+use crate::engine::{Pending, RunRequest, SharedEngine};
+use crate::nucleus_link::KeptImage;
+use crate::pmm::Asker;
+use crate::site::{ActorInfo, KillTarget, ShutdownLevel, SiteError, SiteStat, StartSpec};
+
+/// The boot actor HR_CTRL.
+pub struct HrCtrl {
+    engine: SharedEngine,
+}
+
+impl HrCtrl {
+    /// The actor over its engine.
+    #[must_use]
+    pub fn new(engine: SharedEngine) -> Self {
+        Self { engine }
+    }
+
+    fn run(
+        &self,
+        spec: StartSpec,
+        by: Requester,
+        stdio: Option<[OwnedFd; 3]>,
+    ) -> BoxedAnswer<Aid> {
+        let (answer, waiting) = oneshot::channel();
+        let mut engine = self.engine.borrow_mut();
+        let (name, gid) = (spec.name, spec.gid);
+        let request = RunRequest { spec, by, stdio, answer };
+        let ticket = engine.ticket(Pending::Run(Box::new(request)));
+        engine.step(Event::Run { ticket, name, gid, by });
+        boxed(waiting)
+    }
+
+    fn kill(&self, target: Target, tidy: bool, by: Requester) -> BoxedAnswer<()> {
+        let (answer, waiting) = oneshot::channel();
+        let mut engine = self.engine.borrow_mut();
+        let ticket = engine.ticket(Pending::Other(answer));
+        engine.step(Event::Kill { ticket, target, tidy, by });
+        boxed(waiting)
+    }
+}
+
+type BoxedAnswer<T> = ResponseFuture<Result<T, SiteError>>;
+
+/// An answer that never comes is that of a site that has halted.
+fn boxed<T: 'static>(waiting: oneshot::Receiver<Result<T, SiteError>>) -> BoxedAnswer<T> {
+    Box::pin(async move { waiting.await.unwrap_or(Err(SiteError::Halted)) })
+}
+
+fn requester(asker: &Asker) -> Requester {
+    Requester::Life { actor: asker.actor, life: asker.life }
+}
+
+impl Actor for HrCtrl {
+    type Context = Context<Self>;
+}
+
+/// `arun`.
+#[derive(Message)]
+#[rtype(result = "Result<Aid, SiteError>")]
+pub struct Run(pub StartSpec);
+
+/// `hrfexec`.
+#[derive(Message)]
+#[rtype(result = "Result<Aid, SiteError>")]
+pub struct RunFromLife {
+    /// What to run.
+    pub spec: StartSpec,
+    /// Who asks.
+    pub by: Asker,
+    /// stdin, stdout, stderr.
+    pub stdio: [OwnedFd; 3],
+}
+
+/// `akill`.
+#[derive(Message)]
+#[rtype(result = "Result<(), SiteError>")]
+pub struct Kill {
+    /// What to kill.
+    pub target: KillTarget,
+    /// SIGTERM first.
+    pub tidy: bool,
+}
+
+/// `hrKillGroup`.
+#[derive(Message)]
+#[rtype(result = "Result<(), SiteError>")]
+pub struct KillFromLife {
+    /// The group.
+    pub gid: Gid,
+    /// Who asks.
+    pub by: Asker,
+}
+
+/// `hrGetActorGroup` (SPEC H14).
+#[derive(Message)]
+#[rtype(result = "Result<Option<Gid>, SiteError>")]
+pub struct GroupOf {
+    /// The life asked about.
+    pub aid: Aid,
+    /// Who asks.
+    pub by: Asker,
+}
+
+/// `aps`.
+#[derive(Message)]
+#[rtype(result = "Vec<ActorInfo>")]
+pub struct List;
+
+/// How many bytes the images of all actors take.
+#[derive(Message)]
+#[rtype(result = "u64")]
+pub struct ImageBytes;
+
+/// `chorusStat`.
+#[derive(Message)]
+#[rtype(result = "SiteStat")]
+pub struct Stat {
+    /// The site's name.
+    pub site: String,
+}
+
+/// `restart`; answered when the site runs again.
+#[derive(Message)]
+#[rtype(result = "Result<(), SiteError>")]
+pub struct Restart;
+
+/// `shutdown -i`; answered at once.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Shutdown(pub ShutdownLevel);
+
+/// At boot: what the bank and nucleus have kept of an earlier controller's actors.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Restore {
+    /// From the bank.
+    pub registrations: Vec<Registration>,
+    /// From nucleus.
+    pub kept: Vec<KeptImage>,
+}
+
+/// C_INIT and PMM are in their initial state, `sysadm.ini` was read again.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct BootActorsReset;
+
+/// `sysadm.ini` was read and the site is to halt when nothing is left (`--once`).
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct ArmOnce;
+
+/// After a cold halt: start as at first.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct StartCold;
+
+/// Everything has ended: give up the site's containment.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct ClearUp;
+
+impl Handler<Run> for HrCtrl {
+    type Result = BoxedAnswer<Aid>;
+    fn handle(&mut self, Run(spec): Run, _: &mut Context<Self>) -> Self::Result {
+        self.run(spec, Requester::Owner, None)
+    }
+}
+
+impl Handler<RunFromLife> for HrCtrl {
+    type Result = BoxedAnswer<Aid>;
+    fn handle(&mut self, run: RunFromLife, _: &mut Context<Self>) -> Self::Result {
+        self.run(run.spec, requester(&run.by), Some(run.stdio))
+    }
+}
+
+impl Handler<Kill> for HrCtrl {
+    type Result = BoxedAnswer<()>;
+    fn handle(&mut self, kill: Kill, _: &mut Context<Self>) -> Self::Result {
+        let target = match kill.target {
+            KillTarget::Aid(aid) => Target::Aid(aid),
+            KillTarget::Group(gid) => Target::Group(gid),
+        };
+        self.kill(target, kill.tidy, Requester::Owner)
+    }
+}
+
+impl Handler<KillFromLife> for HrCtrl {
+    type Result = BoxedAnswer<()>;
+    fn handle(&mut self, kill: KillFromLife, _: &mut Context<Self>) -> Self::Result {
+        self.kill(Target::Group(kill.gid), false, requester(&kill.by))
+    }
+}
+
+impl Handler<GroupOf> for HrCtrl {
+    type Result = Result<Option<Gid>, SiteError>;
+    fn handle(&mut self, asked: GroupOf, _: &mut Context<Self>) -> Self::Result {
+        let refuse = |why: hr_ctrl_core::Refusal| SiteError::Refused(why.to_string());
+        if asked.by.gid.is_none() {
+            return Err(refuse(hr_ctrl_core::Refusal::NotRestartable));
+        }
+        self.engine.borrow().group_of(asked.aid).map_err(refuse)
+    }
+}
+
+impl Handler<List> for HrCtrl {
+    type Result = Vec<ActorInfo>;
+    fn handle(&mut self, _: List, _: &mut Context<Self>) -> Self::Result {
+        self.engine.borrow().actor_infos()
+    }
+}
+
+impl Handler<ImageBytes> for HrCtrl {
+    type Result = u64;
+    fn handle(&mut self, _: ImageBytes, _: &mut Context<Self>) -> Self::Result {
+        self.engine.borrow().image_bytes()
+    }
+}
+
+impl Handler<Stat> for HrCtrl {
+    type Result = MessageResult<Stat>;
+    fn handle(&mut self, stat: Stat, _: &mut Context<Self>) -> Self::Result {
+        MessageResult(self.engine.borrow().stat(stat.site))
+    }
+}
+
+impl Handler<Restart> for HrCtrl {
+    type Result = BoxedAnswer<()>;
+    fn handle(&mut self, _: Restart, _: &mut Context<Self>) -> Self::Result {
+        let mut engine = self.engine.borrow_mut();
+        if engine.is_restarting() {
+            let why = "the site is being restarted already".to_owned();
+            return Box::pin(async { Err(SiteError::Refused(why)) });
+        }
+        let (answer, waiting) = oneshot::channel();
+        let ticket = engine.ticket(Pending::Other(answer));
+        engine.step(Event::SiteRestart { ticket: Some(ticket) });
+        boxed(waiting)
+    }
+}
+
+impl Handler<Shutdown> for HrCtrl {
+    type Result = ();
+    fn handle(&mut self, Shutdown(level): Shutdown, _: &mut Context<Self>) {
+        let mut engine = self.engine.borrow_mut();
+        match level {
+            ShutdownLevel::HotRestart => engine.step(Event::SiteRestart { ticket: None }),
+            ShutdownLevel::Halt => engine.halt(HaltLevel::Halt),
+            ShutdownLevel::ColdRestart => engine.halt(HaltLevel::Cold),
+            ShutdownLevel::Immediate => engine.halt(HaltLevel::Immediate),
+        }
+    }
+}
+
+impl Handler<Restore> for HrCtrl {
+    type Result = ();
+    fn handle(&mut self, restore: Restore, _: &mut Context<Self>) {
+        let mut engine = self.engine.borrow_mut();
+        engine.restore(restore.registrations, restore.kept);
+        engine.step(Event::SiteRestart { ticket: None });
+    }
+}
+
+impl Handler<BootActorsReset> for HrCtrl {
+    type Result = ();
+    fn handle(&mut self, _: BootActorsReset, _: &mut Context<Self>) {
+        self.engine.borrow_mut().step(Event::BootActorsReset);
+    }
+}
+
+impl Handler<ArmOnce> for HrCtrl {
+    type Result = ();
+    fn handle(&mut self, _: ArmOnce, _: &mut Context<Self>) {
+        self.engine.borrow_mut().arm_once();
+    }
+}
+
+impl Handler<StartCold> for HrCtrl {
+    type Result = ();
+    fn handle(&mut self, _: StartCold, _: &mut Context<Self>) {
+        self.engine.borrow_mut().start_cold();
+    }
+}
+
+impl Handler<ClearUp> for HrCtrl {
+    type Result = ();
+    fn handle(&mut self, _: ClearUp, _: &mut Context<Self>) {
+        self.engine.borrow_mut().clear_up();
+    }
+}

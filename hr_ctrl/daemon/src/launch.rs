@@ -1,0 +1,174 @@
+//! Starting a site: what `c_init` does before it becomes a client like any other.
+//!
+//! The starter takes the site's lock, binds its socket, copies its own executable into a sealed
+//! memfd and starts nucleus from that; so the site runs on whatever becomes of the files it came
+//! from. It waits until hr_ctrl says that the site serves, or why it cannot.
+
+use std::ffi::CString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+
+use refrain_sys::memfd;
+use refrain_sys::spawn::Spawn;
+use rustix::fs::{FlockOperation, flock};
+
+use crate::boot::BootRecord;
+use crate::{nucleus, paths};
+
+/// Why a site was not started. One line each: what, where, the cure.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LaunchError {
+    /// A site of this name runs.
+    #[error(
+        "site \"{site}\" is already running; connect with c_init --connect --site {site}, or \
+         choose another name with --site"
+    )]
+    Running {
+        /// Its name.
+        site: String,
+    },
+    /// The name cannot be a file name.
+    #[error("site name \"{0}\": {1}")]
+    Name(String, refrain_abi::NameError),
+    /// A file of the site could not be made.
+    #[error("{path}: {error}", path = path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// nucleus could not be started.
+    #[error("cannot start nucleus: {0}")]
+    Nucleus(io::Error),
+    /// The site itself says why it cannot serve.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Starts the site that `record` describes and returns when it serves.
+///
+/// # Errors
+/// [`LaunchError`]; then nothing of the site is left behind.
+pub fn start_site(record: &BootRecord) -> Result<(), LaunchError> {
+    refrain_abi::ActorName::new(&record.site)
+        .map_err(|error| LaunchError::Name(record.site.clone(), error))?;
+    let lock = take_lock(&record.site)?;
+    let socket = paths::socket(&record.site);
+    let file_error = |path: &PathBuf| {
+        let path = path.clone();
+        move |error| LaunchError::File { path, error }
+    };
+    // The lock is ours, so a socket that is there belongs to a site that died.
+    match fs::remove_file(&socket) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(LaunchError::File { path: socket, error });
+        }
+        _ => {}
+    }
+    let listener = UnixListener::bind(&socket).map_err(file_error(&socket))?;
+    let started = start_nucleus(record, lock, listener.into());
+    if started.is_err() {
+        // Nobody serves: nucleus, if it came up at all, has ended and removed both already.
+        let _ = fs::remove_file(&socket);
+        let _ = fs::remove_file(paths::lock(&record.site));
+    }
+    started
+}
+
+/// Takes the lock of a site. The file may have been unlinked by a site that ended between our
+/// open and our lock; then the lock we hold is nobody's, and we try again.
+fn take_lock(site: &str) -> Result<OwnedFd, LaunchError> {
+    let path = paths::lock(site);
+    let file_error = |error| LaunchError::File { path: path.clone(), error };
+    let root = paths::site_root();
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&root)
+        .map_err(|error| LaunchError::File { path: root, error })?;
+    loop {
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(file_error)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                return Err(LaunchError::Running { site: site.to_owned() });
+            }
+            Err(error) => return Err(file_error(error.into())),
+        }
+        let held = file.metadata().map_err(file_error)?;
+        match fs::metadata(&path) {
+            Ok(found) if found.ino() == held.ino() && found.dev() == held.dev() => {
+                return Ok(file.into());
+            }
+            _ => {}
+        }
+    }
+}
+
+fn start_nucleus(
+    record: &BootRecord,
+    lock: OwnedFd,
+    listener: OwnedFd,
+) -> Result<(), LaunchError> {
+    let boot = serde_json::to_vec(record).map_err(|e| LaunchError::Nucleus(e.into()))?;
+    let boot = memfd::from_bytes("refrain-boot", &boot, false).map_err(LaunchError::Nucleus)?;
+    let exe = own_image().map_err(LaunchError::Nucleus)?;
+    let (mut status, status_end) = io::pipe().map_err(LaunchError::Nucleus)?;
+    let null = File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+        .map_err(LaunchError::Nucleus)?;
+    let text = |text: &str| CString::new(text).map_err(|e| LaunchError::Nucleus(e.into()));
+    let argv = [text("nucleus")?, text(&record.site)?];
+    let envp = record
+        .env
+        .iter()
+        .filter_map(|(name, value)| CString::new(format!("{name}={value}")).ok())
+        .collect::<Vec<_>>();
+    // What nucleus and hr_ctrl have to say outside the site's console is for whoever debugs them.
+    let stderr = io::stderr();
+    let log = if std::env::var_os("REFRAIN_LOG").is_some() { stderr.as_fd() } else { null.as_fd() };
+    Spawn::new(exe.as_fd(), &argv, &envp)
+        .cwd(std::path::Path::new("/"))
+        .setsid(true)
+        .fds(&[
+            (null.as_fd(), 0),
+            (null.as_fd(), 1),
+            (log, 2),
+            (exe.as_fd(), nucleus::EXE_FD),
+            (boot.as_fd(), nucleus::BOOT_FD),
+            (listener.as_fd(), nucleus::LISTENER_FD),
+            (lock.as_fd(), nucleus::LOCK_FD),
+            (status_end.as_fd(), nucleus::STATUS_FD),
+        ])
+        .spawn()
+        .map_err(LaunchError::Nucleus)?;
+    drop(status_end);
+    let mut said = String::new();
+    status.read_to_string(&mut said).map_err(LaunchError::Nucleus)?;
+    match said.trim_end() {
+        "ok" => Ok(()),
+        "" => Err(LaunchError::Refused("hr_ctrl ended before the site served; set REFRAIN_LOG=debug to see why".into())),
+        why => Err(LaunchError::Refused(why.to_owned())),
+    }
+}
+
+/// The running executable in a sealed memfd.
+fn own_image() -> io::Result<OwnedFd> {
+    let mut bytes = Vec::new();
+    File::open("/proc/self/exe")?.read_to_end(&mut bytes)?;
+    memfd::from_bytes("c_init", &bytes, true)
+}

@@ -1,0 +1,26 @@
+//! nucleus and hr_ctrl: the processes that keep a site, and the boot actors HR_CTRL, PMM and
+//! C_INIT inside the second (DESIGN sections 1, 4, 5).
+//!
+//! `hr_ctrl_core` decides, this crate carries out. It knows no command: the interpreter is given
+//! to it as a factory (see [`interpreter`]), so that an embedding program can bring its own or
+//! none.
+#![forbid(unsafe_code)]
+
+pub mod boot;
+pub mod controller;
+pub mod interpreter;
+pub mod launch;
+pub mod nucleus;
+pub mod output;
+pub mod paths;
+pub mod site;
+
+mod c_init;
+mod containment;
+mod engine;
+mod hr_ctrl;
+mod keeper;
+mod nucleus_link;
+mod pmm;
+mod session;
+mod watch;

@@ -1,0 +1,208 @@
+//! The site's console and log: what actors print, line by line with their names in front, and
+//! what the boot actors have to say.
+//!
+//! Read on the main thread, so an actor that floods its output costs that thread's time and never
+//! HR_CTRL's; kept in bounded rings; shown on consoles that are bounded, too: a console that does
+//! not keep up loses lines and is told how many.
+
+use std::collections::{HashMap, VecDeque};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use refrain_abi::ActorName;
+use tokio::sync::mpsc;
+
+use crate::watch;
+
+/// The name under which `log` shows what the boot actors said.
+pub const BOOT_LOG: &str = "HR_CTRL";
+/// A line longer than this is cut into several, in bytes.
+const MAX_LINE: usize = 16 << 10;
+/// How many logs of actors that are gone are kept.
+const MAX_ENDED_LOGS: usize = 64;
+/// How many pieces of output a follower may be behind.
+const FOLLOW_DEPTH: usize = 256;
+
+/// Takes console lines; answers whether it is still there.
+pub type Console = Box<dyn Fn(&str) -> bool + Send>;
+
+struct Log {
+    bytes: VecDeque<u8>,
+    writers: u32,
+    followers: Vec<mpsc::Sender<Vec<u8>>>,
+}
+
+#[derive(Default)]
+struct State {
+    logs: HashMap<String, Log>,
+    ended: VecDeque<String>,
+    consoles: Vec<Console>,
+}
+
+enum Command {
+    Adopt(ActorName, OwnedFd),
+    Say(String),
+}
+
+/// The handle: cheap to clone, usable from every thread.
+#[derive(Clone)]
+pub struct Output {
+    state: Arc<Mutex<State>>,
+    commands: mpsc::UnboundedSender<Command>,
+    log_size: usize,
+}
+
+impl Output {
+    /// Starts the readers on this thread, which must run an actix system.
+    #[must_use]
+    pub fn start(log_size: u64) -> Self {
+        let (commands, mut incoming) = mpsc::unbounded_channel();
+        let log_size = usize::try_from(log_size).unwrap_or(usize::MAX);
+        let output = Self { state: Arc::default(), commands, log_size };
+        let reader = output.clone();
+        actix_rt::spawn(async move {
+            while let Some(command) = incoming.recv().await {
+                match command {
+                    Command::Adopt(name, pipe) => {
+                        reader.open_log(name.as_str());
+                        actix_rt::spawn(read_pipe(reader.clone(), name, pipe));
+                    }
+                    Command::Say(line) => reader.show(BOOT_LOG, &line, &line),
+                }
+            }
+        });
+        output
+    }
+
+    /// Reads the output of an actor from the read end of its pipe until every writer is gone.
+    pub fn adopt(&self, name: ActorName, pipe: OwnedFd) {
+        let _ = self.commands.send(Command::Adopt(name, pipe));
+    }
+
+    /// Says a line on the site's console. Never blocks: HR_CTRL calls this.
+    pub fn say(&self, line: impl Into<String>) {
+        let _ = self.commands.send(Command::Say(line.into()));
+    }
+
+    /// Shows all lines from now on to `console`, until it answers that it is gone.
+    pub fn attach(&self, console: Console) {
+        self.lock().consoles.push(console);
+    }
+
+    /// The end of what an actor printed; `None` when there is no log of that name.
+    #[must_use]
+    pub fn log(&self, name: &str) -> Option<Vec<u8>> {
+        self.lock().logs.get(name).map(|log| log.bytes.iter().copied().collect())
+    }
+
+    /// What an actor prints from now on. A follower that is too far behind misses pieces.
+    #[must_use]
+    pub fn follow(&self, name: &str) -> Option<mpsc::Receiver<Vec<u8>>> {
+        let (sender, receiver) = mpsc::channel(FOLLOW_DEPTH);
+        self.lock().logs.get_mut(name)?.followers.push(sender);
+        Some(receiver)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open_log(&self, name: &str) {
+        let mut state = self.lock();
+        state.ended.retain(|ended| ended != name);
+        state.log(name).writers += 1;
+    }
+
+    /// The last writer of a log is gone: keep it for a while.
+    fn close_log(&self, name: &str) {
+        let mut state = self.lock();
+        let Some(log) = state.logs.get_mut(name) else { return };
+        log.writers = log.writers.saturating_sub(1);
+        if log.writers > 0 {
+            return;
+        }
+        log.followers.clear();
+        state.ended.push_back(name.to_owned());
+        if state.ended.len() > MAX_ENDED_LOGS {
+            let oldest = state.ended.pop_front();
+            oldest.map(|name| state.logs.remove(&name));
+        }
+    }
+
+    fn show(&self, log: &str, text: &str, console: &str) {
+        let mut state = self.lock();
+        let limit = self.log_size;
+        let entry = state.log(log);
+        entry.bytes.extend(text.as_bytes());
+        entry.bytes.push_back(b'\n');
+        let over = entry.bytes.len().saturating_sub(limit);
+        entry.bytes.drain(..over);
+        if !entry.followers.is_empty() {
+            let piece = format!("{text}\n").into_bytes();
+            entry.followers.retain(|follower| {
+                !matches!(
+                    follower.try_send(piece.clone()),
+                    Err(mpsc::error::TrySendError::Closed(_))
+                )
+            });
+        }
+        state.consoles.retain(|show| show(console));
+    }
+}
+
+impl State {
+    fn log(&mut self, name: &str) -> &mut Log {
+        self.logs.entry(name.to_owned()).or_insert_with(|| Log {
+            bytes: VecDeque::new(),
+            writers: 0,
+            followers: Vec::new(),
+        })
+    }
+}
+
+async fn read_pipe(output: Output, name: ActorName, pipe: OwnedFd) {
+    let mut partial = Vec::new();
+    if let Ok(pipe) = watch::register(Rc::new(pipe)) {
+        while let Ok(mut guard) = pipe.readable().await {
+            let read = guard.try_io(|pipe| {
+                // On the stack, so that an idle actor costs no buffer.
+                let mut buffer = [0; 8192];
+                let count = rustix::io::read(pipe.get_ref().0.as_ref(), &mut buffer)?;
+                take_lines(&output, &name, &mut partial, &buffer[..count]);
+                Ok(count)
+            });
+            match read {
+                Ok(Ok(0)) => break,
+                Ok(Ok(_)) => tokio::task::yield_now().await,
+                Ok(Err(error)) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Ok(Err(_)) => break,
+                Err(_would_block) => {}
+            }
+        }
+    }
+    if !partial.is_empty() {
+        show_line(&output, &name, &partial);
+    }
+    output.close_log(name.as_str());
+}
+
+fn take_lines(output: &Output, name: &ActorName, partial: &mut Vec<u8>, mut bytes: &[u8]) {
+    while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
+        partial.extend_from_slice(&bytes[..end]);
+        show_line(output, name, partial);
+        partial.clear();
+        bytes = &bytes[end + 1..];
+    }
+    partial.extend_from_slice(bytes);
+    if partial.len() >= MAX_LINE {
+        show_line(output, name, partial);
+        partial.clear();
+    }
+}
+
+fn show_line(output: &Output, name: &ActorName, line: &[u8]) {
+    let text = String::from_utf8_lossy(line);
+    let text = text.trim_end_matches('\r');
+    output.show(name.as_str(), text, &format!("{name}: {text}"));
+}

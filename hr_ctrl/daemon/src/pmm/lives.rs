@@ -1,0 +1,242 @@
+//! The requests of one life, on its own socket (DESIGN section 4).
+//!
+//! Whatever arrives is hostile until decoded. One request is answered at a time, so a life can
+//! never have more than one under way, and a request is never taken for another life's: the socket
+//! is closed when the life ends.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use actix::Addr;
+use refrain_abi::request::{
+    ErrorCode, MAX_EXEC_BLOB, MAX_FDS, MAX_FRAME, Reply, Request,
+};
+use refrain_abi::{ActorName, Gid};
+use refrain_sys::seqpacket::{self, Received};
+
+use super::{Asker, ServeLife, SharedBank};
+use crate::hr_ctrl::{self, HrCtrl};
+use crate::site::{ShutdownLevel, SiteError, StartSpec};
+use crate::watch;
+
+struct Server {
+    asker: Asker,
+    welcome: Reply,
+    page: OwnedFd,
+    bank: SharedBank,
+    hr_ctrl: Addr<HrCtrl>,
+}
+
+/// An answer and the fd that travels beside it.
+type Answer = (Reply, Option<OwnedFd>);
+
+/// Serves `life` until it closes its socket or `ended` says that it has ended.
+pub(super) async fn serve(
+    life: ServeLife,
+    bank: SharedBank,
+    hr_ctrl: Addr<HrCtrl>,
+    mut ended: tokio::sync::watch::Receiver<()>,
+) {
+    let welcome = Reply::Welcome {
+        aid: life.aid,
+        gid: life.asker.gid,
+        life: life.asker.life,
+        serial: life.serial,
+        capability: life.capability,
+    };
+    let server = Server { asker: life.asker, welcome, page: life.page, bank, hr_ctrl };
+    let socket = Rc::new(life.socket);
+    tokio::select! {
+        // Fails when the sender is dropped: the life has ended.
+        _ = ended.changed() => {}
+        _ = server.run(&socket) => {}
+    }
+}
+
+impl Server {
+    async fn run(&self, socket: &Rc<OwnedFd>) -> io::Result<()> {
+        let mut buffer = [0; MAX_FRAME];
+        loop {
+            watch::readable(Rc::clone(socket)).await?;
+            let received = match seqpacket::recv_dontwait(socket.as_ref(), &mut buffer, MAX_FDS) {
+                Ok(received) if received.is_closed() => return Ok(()),
+                Ok(received) => received,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(error) => return Err(error),
+            };
+            let frame = buffer[..received.len].to_vec();
+            let (seq, (reply, fd)) = self.answer(&frame, received).await;
+            let mut out = [0; MAX_FRAME];
+            let len = reply.encode(seq, &mut out).map_err(io::Error::other)?;
+            let fds: Vec<BorrowedFd<'_>> = fd.iter().map(AsFd::as_fd).collect();
+            // A life that does not read its answers loses them: nobody waits for it here.
+            match seqpacket::send_dontwait(socket.as_ref(), &out[..len], &fds) {
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+                _ => {}
+            }
+        }
+    }
+
+    async fn answer(&self, frame: &[u8], received: Received) -> (u32, Answer) {
+        if received.truncated {
+            let text = "a frame that is too long, or with too many fds";
+            return (0, (Reply::error(ErrorCode::Invalid, text), None));
+        }
+        match Request::decode(frame) {
+            Ok((seq, request)) => {
+                let answer = self.carry_out(request, received.fds).await;
+                (seq, answer.unwrap_or_else(|reply| (reply, None)))
+            }
+            Err(_) => (0, (Reply::error(ErrorCode::Invalid, "not a request of this protocol"), None)),
+        }
+    }
+
+    async fn carry_out(&self, request: Request, fds: Vec<OwnedFd>) -> Result<Answer, Reply> {
+        let asker = &self.asker;
+        let done = |count| Ok((Reply::Done { count }, None));
+        match request {
+            Request::Hello => self.welcome(),
+            Request::PmmAllocate { name, size, key } => {
+                let block = self.with_bank(|bank| bank.allocate(name, size, key, asker.owner()))?;
+                let reply = Reply::Block { addr: block.addr, size: block.size, existed: block.existed };
+                Ok((reply, Some(block.fd)))
+            }
+            Request::PmmFree { name } => {
+                self.with_bank(|bank| bank.free(name, asker.owner()))?;
+                done(1)
+            }
+            Request::PmmFreeAll { key } => {
+                done(self.with_bank(|bank| bank.free_all(key, asker.owner()))?)
+            }
+            Request::PmmGrant { name, gid } => {
+                self.with_bank(|bank| bank.grant(name, gid, asker.owner()))?;
+                done(0)
+            }
+            Request::Hrfexec { blob, argc, envc } => {
+                let spec = exec_spec(asker, (blob, argc, envc), &fds)?;
+                self.hrfexec(spec, fds).await
+            }
+            Request::GetActorGroup { aid } => {
+                let asked = self.hr_ctrl.send(hr_ctrl::GroupOf { aid, by: *asker }).await;
+                let gid = asked.map_err(|_| gone())?.map_err(|why| refused(&why, ErrorCode::NotFound))?;
+                Ok((Reply::Group { gid }, None))
+            }
+            Request::KillGroup { gid } => self.kill_group(gid).await,
+            Request::Shutdown { level } => self.shutdown(level).await,
+        }
+    }
+
+    fn welcome(&self) -> Result<Answer, Reply> {
+        let page = self.page.try_clone().map_err(|error| Reply::error(ErrorCode::Io, &error.to_string()))?;
+        Ok((self.welcome, Some(page)))
+    }
+
+    fn with_bank<T>(
+        &self,
+        act: impl FnOnce(&mut refrain_pmm::Bank) -> Result<T, refrain_pmm::PmmError>,
+    ) -> Result<T, Reply> {
+        let mut bank = self.bank.borrow_mut();
+        let bank = bank.as_mut().ok_or_else(gone)?;
+        act(bank).map_err(|error| Reply::error(error.code(), &error.to_string()))
+    }
+
+    async fn hrfexec(&self, spec: StartSpec, mut fds: Vec<OwnedFd>) -> Result<Answer, Reply> {
+        fds.truncate(3);
+        let stdio: [OwnedFd; 3] =
+            fds.try_into().map_err(|_| invalid("hrfexec passes stdin, stdout and stderr"))?;
+        let run = hr_ctrl::RunFromLife { spec, by: self.asker, stdio };
+        match self.hr_ctrl.send(run).await.map_err(|_| gone())? {
+            Ok(aid) => Ok((Reply::Started { aid }, None)),
+            Err(why @ SiteError::NotLoaded(_)) => Err(refused(&why, ErrorCode::NoExec)),
+            Err(why) => Err(refused(&why, ErrorCode::Denied)),
+        }
+    }
+
+    async fn kill_group(&self, gid: Gid) -> Result<Answer, Reply> {
+        let kill = hr_ctrl::KillFromLife { gid, by: self.asker };
+        let killed = self.hr_ctrl.send(kill).await.map_err(|_| gone())?;
+        killed.map_err(|why| refused(&why, ErrorCode::Denied))?;
+        Ok((Reply::Done { count: 0 }, None))
+    }
+
+    async fn shutdown(&self, level: u32) -> Result<Answer, Reply> {
+        if self.asker.gid.is_none() {
+            let why = hr_ctrl_core::Refusal::NotRestartable.to_string();
+            return Err(Reply::error(ErrorCode::Denied, &why));
+        }
+        let level = match level {
+            0 => ShutdownLevel::Halt,
+            1 => ShutdownLevel::HotRestart,
+            2 => ShutdownLevel::ColdRestart,
+            3 => ShutdownLevel::Immediate,
+            other => return Err(invalid(&format!("shutdown level {other}: 0, 1, 2 or 3"))),
+        };
+        self.hr_ctrl.send(hr_ctrl::Shutdown(level)).await.map_err(|_| gone())?;
+        Ok((Reply::Done { count: 0 }, None))
+    }
+}
+
+fn gone() -> Reply {
+    Reply::error(ErrorCode::Again, "the site is being restarted or halted; ask again")
+}
+
+fn invalid(text: &str) -> Reply {
+    Reply::error(ErrorCode::Invalid, text)
+}
+
+fn refused(why: &SiteError, code: ErrorCode) -> Reply {
+    Reply::error(code, &why.to_string())
+}
+
+/// Reads what `hrfexec` passes: the strings in the blob, against the counts in the frame.
+fn exec_spec(
+    asker: &Asker,
+    (blob, argc, envc): (u32, u32, u32),
+    fds: &[OwnedFd],
+) -> Result<StartSpec, Reply> {
+    let fd = fds.get(3).ok_or_else(|| invalid("hrfexec passes four fds"))?;
+    if u64::from(blob) > MAX_EXEC_BLOB {
+        return Err(invalid(&format!("arguments and environment of more than {MAX_EXEC_BLOB} bytes")));
+    }
+    let mut bytes = vec![0; blob as usize];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        match rustix::io::pread(fd, &mut bytes[filled..], filled as u64) {
+            Ok(0) => return Err(invalid("the blob is shorter than its frame says")),
+            Ok(count) => filled += count,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(invalid(&format!("the blob cannot be read: {error}"))),
+        }
+    }
+    let text = String::from_utf8(bytes).map_err(|_| invalid("arguments and environment must be UTF-8"))?;
+    let strings = text.strip_suffix('\0').ok_or_else(|| invalid("the blob does not end with NUL"))?;
+    let strings = strings.split('\0').collect::<Vec<_>>();
+    let expected = 3_usize.saturating_add(argc as usize).saturating_add(envc as usize);
+    if strings.len() != expected {
+        return Err(invalid("the blob holds another number of strings than its frame says"));
+    }
+    let (head, rest) = strings.split_at(3);
+    let (argv, envp) = rest.split_at(argc as usize);
+    let [name, path, cwd] = [head[0], head[1], head[2]];
+    let name = if name.is_empty() { path.rsplit('/').next().unwrap_or_default() } else { name };
+    let name = ActorName::new(name).map_err(|why| invalid(&format!("actor name \"{name}\": {why}")))?;
+    Ok(StartSpec {
+        name,
+        program: path.to_owned(),
+        argv: argv.iter().map(|arg| (*arg).to_owned()).collect(),
+        env: envp
+            .iter()
+            .filter_map(|entry| entry.split_once('='))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect(),
+        cwd: PathBuf::from(cwd),
+        umask: None,
+        rlimits: Vec::new(),
+        gid: asker.gid,
+        in_place: false,
+        fresh_layout: false,
+        stopped: false,
+    })
+}

@@ -1,0 +1,338 @@
+//! PMM, the boot actor that owns the bank, on an arbiter of its own.
+//!
+//! It serves the requests of lives ([`lives`]) and keeps the catalogue for HR_CTRL, which only ever
+//! sends it messages and never waits for an answer on the restart path.
+
+mod lives;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use actix::{Actor, Addr, Context, Handler, Message, MessageResult};
+use hr_ctrl_core::ActorKey;
+use refrain_abi::{ActorName, Aid, Capability, DeletionKey, Gid, LifeNo, Serial};
+use refrain_pmm::{Bank, BankOptions, Medium, Opened, Owner, Registration};
+use tokio::sync::watch;
+
+use crate::hr_ctrl::HrCtrl;
+use crate::output::Output;
+use crate::site::{BlockRow, MemoryInfo};
+
+/// The bank, shared by the requests that this arbiter serves. `None` while it is being reopened.
+pub(crate) type SharedBank = Rc<RefCell<Option<Bank>>>;
+
+/// The boot actor PMM.
+pub struct Pmm {
+    bank: SharedBank,
+    options: BankOptions,
+    keep_on_halt: Option<bool>,
+    output: Output,
+    hr_ctrl: Option<Addr<HrCtrl>>,
+    /// Stops serving a life when its sender is dropped.
+    lives: HashMap<(ActorKey, LifeNo), watch::Sender<()>>,
+}
+
+/// Which life a request comes from: known by the socket, never by what is in it.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker {
+    /// The actor.
+    pub actor: ActorKey,
+    /// Its name.
+    pub name: ActorName,
+    /// Its group.
+    pub gid: Option<Gid>,
+    /// Its life.
+    pub life: LifeNo,
+}
+
+impl Asker {
+    pub(crate) fn owner(&self) -> Owner {
+        self.gid.map_or(Owner::Ordinary, Owner::Group)
+    }
+}
+
+/// Answer the requests of a life that has begun.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct ServeLife {
+    /// Who will ask.
+    pub asker: Asker,
+    /// The aid to tell it.
+    pub aid: Aid,
+    /// The serial to tell it.
+    pub serial: Serial,
+    /// The capability to tell it.
+    pub capability: Capability,
+    /// The controller's end of its socket.
+    pub socket: OwnedFd,
+    /// Its control page.
+    pub page: OwnedFd,
+}
+
+/// A life has ended: its socket is worth nothing any more (DESIGN invariant 7).
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct LifeEnded {
+    /// The actor.
+    pub actor: ActorKey,
+    /// The life.
+    pub life: LifeNo,
+}
+
+/// Enter an actor into the catalogue.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Register(pub Registration);
+
+/// Take an actor out of the catalogue.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Deregister(pub ActorName);
+
+/// Note which life an actor is in.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct RecordLife {
+    /// The actor.
+    pub name: ActorName,
+    /// Its life.
+    pub life: LifeNo,
+    /// How often it was restarted.
+    pub restarts: u32,
+    /// Whether the life has ended clean.
+    pub clean: bool,
+}
+
+/// A group has terminated: free its `HR_GROUP_KEY` blocks (SPEC H18, H22).
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct TerminateGroup(pub Gid);
+
+/// Aids below this one count as given out.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct ReserveAids(pub Aid);
+
+/// Where requests that are HR_CTRL's go.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Connect(pub Addr<HrCtrl>);
+
+/// Close the bank and open it again: its initial state in a site restart (SPEC H25).
+#[derive(Message)]
+#[rtype(result = "Result<(), String>")]
+pub struct Reopen {
+    /// Discard what it holds first (`shutdown -i 2`).
+    pub discard: bool,
+}
+
+/// The site halts: keep the bank or discard it (ADR 0005).
+#[derive(Message)]
+#[rtype(result = "Result<(), String>")]
+pub struct Close;
+
+/// What `memstat` shows.
+#[derive(Message)]
+#[rtype(result = "Option<MemoryInfo>")]
+pub struct Memory;
+
+/// A bank that is open, on its way to PMM's thread.
+pub struct OpenBank {
+    bank: Bank,
+    options: BankOptions,
+    keep_on_halt: Option<bool>,
+    output: Output,
+}
+
+/// What a bank held when it was opened.
+pub struct Found {
+    /// Registrations of an earlier controller.
+    pub registrations: Vec<Registration>,
+    /// The first aid that was never given out.
+    pub first_aid: Aid,
+}
+
+impl OpenBank {
+    /// Opens the bank.
+    ///
+    /// # Errors
+    /// One line: what, where, the cure.
+    pub fn open(
+        options: BankOptions,
+        keep_on_halt: Option<bool>,
+        output: Output,
+    ) -> Result<(Self, Found), String> {
+        let (bank, _) = Bank::open(&options).map_err(|error| error.to_string())?;
+        let found = Found {
+            registrations: bank.registrations(),
+            first_aid: Aid(bank.aid_floor().0.max(1)),
+        };
+        Ok((Self { bank, options, keep_on_halt, output }, found))
+    }
+}
+
+impl Pmm {
+    /// The actor, made on the thread that it stays on.
+    #[must_use]
+    pub fn new(open: OpenBank) -> Self {
+        Self {
+            bank: Rc::new(RefCell::new(Some(open.bank))),
+            options: open.options,
+            keep_on_halt: open.keep_on_halt,
+            output: open.output,
+            hr_ctrl: None,
+            lives: HashMap::new(),
+        }
+    }
+
+    /// Carries out a change of the catalogue and says on the console when it fails: the site goes
+    /// on, but the change would be missing after the controller's death.
+    fn change<T, E: std::fmt::Display>(&self, what: &str, change: impl FnOnce(&mut Bank) -> Result<T, E>) {
+        let mut bank = self.bank.borrow_mut();
+        if let Some(Err(error)) = bank.as_mut().map(change) {
+            self.output.say(format!("PMM: {what}: {error}"));
+        }
+    }
+
+    fn reopen(&mut self, discard: bool) -> Result<(), String> {
+        self.lives.clear();
+        let floor = self.bank.borrow().as_ref().map(Bank::aid_floor);
+        if let Some(bank) = self.bank.borrow_mut().take()
+            && discard
+        {
+            bank.discard().map_err(|error| format!("cannot discard the bank: {error}"))?;
+        }
+        let (mut bank, opened) = Bank::open(&self.options).map_err(|error| error.to_string())?;
+        if let (Opened::Created, Some(floor)) = (opened, floor) {
+            // Aids are unique for as long as anybody may hold one.
+            bank.reserve_aids(floor).map_err(|error| error.to_string())?;
+        }
+        *self.bank.borrow_mut() = Some(bank);
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<(), String> {
+        self.lives.clear();
+        let Some(mut bank) = self.bank.borrow_mut().take() else { return Ok(()) };
+        let keep = self.keep_on_halt.unwrap_or(bank.medium() == Medium::Disk);
+        if keep {
+            bank.clear_registrations().map_err(|error| error.to_string())
+        } else {
+            bank.discard().map_err(|error| format!("cannot discard the bank: {error}"))
+        }
+    }
+
+    fn memory(&self) -> Option<MemoryInfo> {
+        let bank = self.bank.borrow();
+        let bank = bank.as_ref()?;
+        let usage = bank.usage();
+        let blocks = bank.blocks().into_iter().map(|block| BlockRow {
+            name: block.name.to_string(),
+            addr: block.addr,
+            size: block.size,
+            gid: match block.owner {
+                Owner::Group(gid) => Some(gid.0),
+                Owner::Ordinary | Owner::Site => None,
+            },
+            group_key: block.key == DeletionKey::Group,
+        });
+        Some(MemoryInfo {
+            bank: bank.dir().display().to_string(),
+            medium: if bank.medium() == Medium::Ram { "RAM" } else { "DISK" },
+            size: usage.size,
+            used: usage.used,
+            max_blocks: usage.max_blocks,
+            images: 0,
+            blocks: blocks.collect(),
+        })
+    }
+}
+
+impl Actor for Pmm {
+    type Context = Context<Self>;
+}
+
+impl Handler<Connect> for Pmm {
+    type Result = ();
+    fn handle(&mut self, Connect(hr_ctrl): Connect, _: &mut Context<Self>) {
+        self.hr_ctrl = Some(hr_ctrl);
+    }
+}
+
+impl Handler<ServeLife> for Pmm {
+    type Result = ();
+    fn handle(&mut self, life: ServeLife, _: &mut Context<Self>) {
+        let Some(hr_ctrl) = self.hr_ctrl.clone() else { return };
+        let (sender, ended) = watch::channel(());
+        self.lives.insert((life.asker.actor, life.asker.life), sender);
+        actix_rt::spawn(lives::serve(life, Rc::clone(&self.bank), hr_ctrl, ended));
+    }
+}
+
+impl Handler<LifeEnded> for Pmm {
+    type Result = ();
+    fn handle(&mut self, ended: LifeEnded, _: &mut Context<Self>) {
+        self.lives.remove(&(ended.actor, ended.life));
+    }
+}
+
+impl Handler<Register> for Pmm {
+    type Result = ();
+    fn handle(&mut self, Register(registration): Register, _: &mut Context<Self>) {
+        let name = registration.name;
+        self.change(&format!("register {name}"), |bank| bank.register(&registration));
+    }
+}
+
+impl Handler<Deregister> for Pmm {
+    type Result = ();
+    fn handle(&mut self, Deregister(name): Deregister, _: &mut Context<Self>) {
+        self.change(&format!("deregister {name}"), |bank| bank.deregister(name));
+    }
+}
+
+impl Handler<RecordLife> for Pmm {
+    type Result = ();
+    fn handle(&mut self, note: RecordLife, _: &mut Context<Self>) {
+        self.change(&format!("record {}", note.name), |bank| {
+            bank.record_life(note.name, note.life, note.restarts, note.clean)
+        });
+    }
+}
+
+impl Handler<TerminateGroup> for Pmm {
+    type Result = ();
+    fn handle(&mut self, TerminateGroup(gid): TerminateGroup, _: &mut Context<Self>) {
+        self.change(&format!("group {gid}"), |bank| bank.terminate_group(gid));
+    }
+}
+
+impl Handler<ReserveAids> for Pmm {
+    type Result = ();
+    fn handle(&mut self, ReserveAids(upto): ReserveAids, _: &mut Context<Self>) {
+        self.change("reserve aids", |bank| bank.reserve_aids(upto));
+    }
+}
+
+impl Handler<Reopen> for Pmm {
+    type Result = MessageResult<Reopen>;
+    fn handle(&mut self, reopen: Reopen, _: &mut Context<Self>) -> Self::Result {
+        MessageResult(self.reopen(reopen.discard))
+    }
+}
+
+impl Handler<Close> for Pmm {
+    type Result = MessageResult<Close>;
+    fn handle(&mut self, _: Close, _: &mut Context<Self>) -> Self::Result {
+        MessageResult(self.close())
+    }
+}
+
+impl Handler<Memory> for Pmm {
+    type Result = MessageResult<Memory>;
+    fn handle(&mut self, _: Memory, _: &mut Context<Self>) -> Self::Result {
+        MessageResult(self.memory())
+    }
+}

@@ -1,0 +1,208 @@
+//! One client of the site's socket: its requests in, its answers and console lines out.
+//!
+//! Everything that goes out passes one queue, so that a command's output and the console keep
+//! their order. A client that stops reading first loses console lines, then its session; it never
+//! costs the site more than the limits below.
+
+use std::cell::Cell;
+use std::io;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use refrain_abi::session::{FromSite, MAX_LINE, ToSite, VERSION};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::mpsc;
+
+use crate::interpreter::{Input, Interpreter, Session};
+use crate::output::Output;
+
+/// How many bytes may wait for a client before it loses console lines.
+const CONSOLE_LIMIT: usize = 1 << 20;
+/// How many bytes may wait for a client before its session is given up.
+const SESSION_LIMIT: usize = 32 << 20;
+
+/// The outgoing queue of a session.
+#[derive(Clone)]
+pub struct Queue {
+    sender: mpsc::UnboundedSender<FromSite>,
+    waiting: Arc<AtomicUsize>,
+    lost: Arc<AtomicU64>,
+}
+
+impl Queue {
+    fn new() -> (Self, mpsc::UnboundedReceiver<FromSite>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        (Self { sender, waiting: Arc::default(), lost: Arc::default() }, receiver)
+    }
+
+    /// Queues a message; answers whether the session is still there.
+    pub fn send(&self, message: FromSite) -> bool {
+        let size = match &message {
+            FromSite::Out(text) | FromSite::Err(text) | FromSite::Console(text) => text.len() + 16,
+            _ => 16,
+        };
+        if self.waiting.fetch_add(size, Ordering::Relaxed) > SESSION_LIMIT {
+            return false;
+        }
+        self.sender.send(message).is_ok()
+    }
+
+    fn console(&self, line: &str) -> bool {
+        if self.waiting.load(Ordering::Relaxed) > CONSOLE_LIMIT {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+            return !self.sender.is_closed();
+        }
+        let lost = self.lost.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            self.send(FromSite::Console(format!("C_INIT: {lost} lines were lost here")));
+        }
+        self.send(FromSite::Console(line.to_owned()))
+    }
+}
+
+/// What a session needs of C_INIT.
+pub trait Host {
+    /// The interpreter of now; a site restart makes another.
+    fn interpreter(&self) -> Rc<dyn Interpreter>;
+    /// A console has been opened.
+    fn console_opened(&self, queue: Queue);
+    /// The site's output.
+    fn output(&self) -> Output;
+}
+
+/// Serves one client until it goes away.
+pub async fn serve(stream: UnixStream, host: Rc<dyn Host>) {
+    let (read, write) = stream.into_split();
+    let (queue, outgoing) = Queue::new();
+    let writer = actix_rt::spawn(write_out(write, outgoing, queue.waiting.clone()));
+    if let Err(error) = converse(Incoming { read: BufReader::new(read), line: Vec::new() }, &host, &queue).await {
+        queue.send(FromSite::Err(format!("c_init: {error}")));
+        queue.send(FromSite::Done { code: 2 });
+    }
+    drop(queue);
+    // What is queued still goes out; consoles held elsewhere keep the writer until they notice.
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(1), writer).await;
+}
+
+async fn write_out(
+    mut write: OwnedWriteHalf,
+    mut outgoing: mpsc::UnboundedReceiver<FromSite>,
+    waiting: Arc<AtomicUsize>,
+) {
+    while let Some(message) = outgoing.recv().await {
+        let size = match &message {
+            FromSite::Out(text) | FromSite::Err(text) | FromSite::Console(text) => text.len() + 16,
+            _ => 16,
+        };
+        let Ok(mut line) = serde_json::to_vec(&message) else { continue };
+        line.push(b'\n');
+        if write.write_all(&line).await.is_err() {
+            return;
+        }
+        waiting.fetch_sub(size, Ordering::Relaxed);
+    }
+}
+
+async fn converse(
+    mut incoming: Incoming,
+    host: &Rc<dyn Host>,
+    queue: &Queue,
+) -> io::Result<()> {
+    let Some(ToSite::Open { version, cwd, console }) = incoming.next().await? else {
+        return Err(io::Error::other("a session starts with open"));
+    };
+    if version != VERSION {
+        return Err(io::Error::other(format!(
+            "this site speaks version {VERSION} of the session protocol, the client {version}"
+        )));
+    }
+    let session = new_session(PathBuf::from(cwd), host, queue);
+    if console {
+        session.attach_console();
+        host.console_opened(queue.clone());
+    }
+    let mut next = incoming.next().await?;
+    while let Some(message) = next.take() {
+        let input = match message {
+            ToSite::Line(line) => Input::Line(line),
+            ToSite::Words(words) => Input::Words(words),
+            ToSite::Interrupt => {
+                next = incoming.next().await?;
+                continue;
+            }
+            ToSite::Open { .. } => return Err(io::Error::other("the session is open already")),
+        };
+        let interpreter = host.interpreter();
+        let command = interpreter.execute(&session, input);
+        tokio::pin!(command);
+        let code = tokio::select! {
+            code = &mut command => code,
+            message = incoming.next() => match message? {
+                Some(ToSite::Interrupt) => 130,
+                Some(other) => {
+                    next = Some(other);
+                    command.await
+                }
+                None => return Ok(()),
+            },
+        };
+        if !queue.send(FromSite::Done { code }) {
+            return Ok(());
+        }
+        if next.is_none() {
+            next = incoming.next().await?;
+        }
+    }
+    Ok(())
+}
+
+/// A session whose answers go to `queue`.
+pub fn new_session(cwd: PathBuf, host: &Rc<dyn Host>, queue: &Queue) -> Session {
+    let sink = queue.clone();
+    let attached = Cell::new(false);
+    let (output, console) = (host.output(), queue.clone());
+    Session::new(
+        cwd,
+        Rc::new(move |message| {
+            sink.send(message);
+        }),
+        Rc::new(move || {
+            if !attached.replace(true) {
+                let console = console.clone();
+                output.attach(Box::new(move |line| console.console(line)));
+            }
+        }),
+    )
+}
+
+/// The incoming half of a session.
+struct Incoming {
+    read: BufReader<OwnedReadHalf>,
+    /// What has come of the next line. Kept here so that a wait for it can be given up and taken
+    /// up again without loss.
+    line: Vec<u8>,
+}
+
+impl Incoming {
+    /// The next message; `None` at the end of the stream.
+    async fn next(&mut self) -> io::Result<Option<ToSite>> {
+        let limit = (MAX_LINE + 1).saturating_sub(self.line.len()) as u64;
+        (&mut self.read).take(limit).read_until(b'\n', &mut self.line).await?;
+        if self.line.pop() != Some(b'\n') {
+            // Too long, at its end, or cut off half way: then there is nobody to answer.
+            return if self.line.len() >= MAX_LINE {
+                Err(io::Error::other(format!("a request of more than {MAX_LINE} bytes")))
+            } else {
+                Ok(None)
+            };
+        }
+        let message = serde_json::from_slice(&self.line)
+            .map_err(|error| io::Error::other(format!("not a request of this protocol: {error}")));
+        self.line.clear();
+        message.map(Some)
+    }
+}

@@ -1,0 +1,542 @@
+//! Every operation, stopped behind each of its steps and in the middle of each that is not atomic:
+//! the bank opens to the state before or after, with nothing leaked (DESIGN section 8, invariant 4).
+//!
+//! A fuse stands between the bank and its medium; what it has let pass stays done on the real
+//! medium, and the bank is then opened again by the same code that every start of a site runs.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use refrain_abi::{Aid, BlockName, DeletionKey, Gid, LifeNo};
+use tempfile::TempDir;
+
+use crate::open::open_with;
+use crate::store::{DirStore, Store};
+use crate::{Bank, BankOptions, BlockInfo, Medium, Opened, Owner, PmmError, Registration};
+
+const PAGE: u64 = 4096;
+const NEVER: u32 = u32::MAX;
+
+/// How much of the step that burns the fuse is still done.
+#[derive(Clone, Copy, Debug)]
+enum Cut {
+    Nothing,
+    Half,
+    AllButOneByte,
+}
+
+const CUTS: [Cut; 3] = [Cut::Nothing, Cut::Half, Cut::AllButOneByte];
+
+impl Cut {
+    fn of(self, len: usize) -> usize {
+        match self {
+            Self::Nothing => 0,
+            Self::Half => len / 2,
+            Self::AllButOneByte => len.saturating_sub(1),
+        }
+    }
+}
+
+/// How many steps are left; 0 once it has burnt.
+#[derive(Clone)]
+struct Fuse(Arc<AtomicU32>);
+
+impl Fuse {
+    fn new(steps: u32) -> Self {
+        Self(Arc::new(AtomicU32::new(steps)))
+    }
+
+    fn burnt(&self) -> bool {
+        self.0.load(Ordering::SeqCst) == 0
+    }
+}
+
+struct Fused {
+    inner: DirStore,
+    fuse: Fuse,
+    cut: Cut,
+}
+
+enum Step {
+    Whole,
+    Cut,
+    Dead,
+}
+
+impl Fused {
+    fn step(&mut self) -> Step {
+        match self.fuse.0.load(Ordering::SeqCst) {
+            NEVER => Step::Whole,
+            0 => Step::Dead,
+            left => {
+                self.fuse.0.store(left - 1, Ordering::SeqCst);
+                if left == 1 { Step::Cut } else { Step::Whole }
+            }
+        }
+    }
+
+    fn atomic<T>(&mut self, step: impl FnOnce(&mut DirStore) -> io::Result<T>) -> io::Result<T> {
+        match self.step() {
+            Step::Whole => step(&mut self.inner),
+            Step::Cut | Step::Dead => Err(io::Error::other("the fuse has burnt")),
+        }
+    }
+}
+
+impl Store for Fused {
+    fn medium(&self) -> Medium {
+        self.inner.medium()
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.inner.list()
+    }
+
+    fn read(&self, name: &str, limit: u64) -> io::Result<Vec<u8>> {
+        self.inner.read(name, limit)
+    }
+
+    fn open(&self, name: &str) -> io::Result<(OwnedFd, u64)> {
+        self.inner.open(name)
+    }
+
+    fn create(&mut self, name: &str, size: u64, parts: &[(u64, &[u8])]) -> io::Result<OwnedFd> {
+        match self.step() {
+            Step::Whole => return self.inner.create(name, size, parts),
+            Step::Cut if !matches!(self.cut, Cut::Nothing) => {
+                let size = self.cut.of(size as usize) as u64;
+                let file = File::from(self.inner.create(name, size, &[])?);
+                for (at, bytes) in parts {
+                    let end = (*at + self.cut.of(bytes.len()) as u64).min(size);
+                    file.write_all_at(&bytes[..end.saturating_sub(*at) as usize], *at)?;
+                }
+            }
+            Step::Cut | Step::Dead => {}
+        }
+        Err(io::Error::other("the fuse has burnt"))
+    }
+
+    fn remove(&mut self, name: &str) -> io::Result<()> {
+        self.atomic(|inner| inner.remove(name))
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+        self.atomic(|inner| inner.rename(from, to))
+    }
+
+    fn attach(&mut self, size: u64) -> io::Result<()> {
+        self.inner.attach(size)
+    }
+
+    fn put(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
+        match self.step() {
+            Step::Whole => return self.inner.put(at, bytes),
+            Step::Cut => self.inner.put(at, &bytes[..self.cut.of(bytes.len())])?,
+            Step::Dead => {}
+        }
+        Err(io::Error::other("the fuse has burnt"))
+    }
+
+    fn commit(&mut self, at: u64, word: u64) -> io::Result<()> {
+        self.atomic(|inner| inner.commit(at, word))
+    }
+}
+
+/// Everything that a controller or an actor can see of a bank.
+#[derive(Debug, PartialEq)]
+struct Seen {
+    blocks: Vec<(BlockInfo, u8)>,
+    registrations: Vec<Registration>,
+    aid_floor: Aid,
+    used: u64,
+}
+
+fn name(text: &str) -> BlockName {
+    BlockName::new(text).unwrap()
+}
+
+fn options(dir: &Path) -> BankOptions {
+    BankOptions {
+        dir: dir.join("bank"),
+        size: 32 * PAGE,
+        max_blocks: 6,
+        max_actors: 3,
+        max_groups: 3,
+        window_base: 1 << 44,
+        window_size: 1 << 30,
+    }
+}
+
+fn fused(options: &BankOptions, fuse: &Fuse, cut: Cut) -> Result<(Bank, Opened), crate::OpenError> {
+    open_with(options, |inner| {
+        Box::new(Fused {
+            inner,
+            fuse: fuse.clone(),
+            cut,
+        })
+    })
+}
+
+/// Looks at a bank, and checks that its directory holds what its catalogue names and no more.
+fn look(bank: &mut Bank) -> Seen {
+    let blocks = bank.blocks();
+    let registrations = bank.registrations();
+    let files = bank.store.list().unwrap();
+    assert_eq!(
+        files.len(),
+        1 + blocks.len() + registrations.len(),
+        "{files:?}"
+    );
+    assert!(bank.catalogue.intent().is_none());
+    let mut seen = Vec::new();
+    for info in blocks {
+        let block = bank
+            .allocate(info.name, info.size, info.key, info.owner)
+            .unwrap();
+        assert!(block.existed);
+        let mut first = [0];
+        File::from(block.fd).read_exact_at(&mut first, 0).unwrap();
+        seen.push((info, first[0]));
+    }
+    Seen {
+        blocks: seen,
+        registrations,
+        aid_floor: bank.aid_floor(),
+        used: bank.usage().used,
+    }
+}
+
+const ONE: Owner = Owner::Group(Gid(1));
+
+fn registration(text: &str, gid: u32, spec: &[u8]) -> Registration {
+    Registration {
+        name: name(text),
+        gid: Gid(gid),
+        direct: true,
+        life: LifeNo(3),
+        restarts: 3,
+        clean: false,
+        spec: spec.to_vec(),
+    }
+}
+
+fn make(bank: &mut Bank, text: &str, key: DeletionKey) {
+    let block = bank.allocate(name(text), PAGE, key, ONE).unwrap();
+    File::from(block.fd)
+        .write_all_at(text.as_bytes(), 0)
+        .unwrap();
+}
+
+/// A bank with something of everything.
+fn furnish(bank: &mut Bank) {
+    let key = DeletionKey::opaque(b"key").unwrap();
+    make(bank, "a", key);
+    make(bank, "b", DeletionKey::Group);
+    make(bank, "c", key);
+    make(bank, "d", DeletionKey::Group);
+    bank.free(name("b"), ONE).unwrap();
+    make(bank, "e", DeletionKey::Group);
+    bank.register(&registration("x", 1, b"argv of x")).unwrap();
+    bank.register(&registration("y", 2, b"")).unwrap();
+    bank.reserve_aids(Aid(100)).unwrap();
+}
+
+type Operation = (&'static str, fn(&mut Bank) -> Result<(), PmmError>);
+
+const OPERATIONS: [Operation; 12] = [
+    ("allocate", |bank| {
+        bank.allocate(name("new"), 5000, DeletionKey::Group, ONE)
+            .map(|_| ())
+    }),
+    ("free", |bank| bank.free(name("a"), ONE)),
+    ("free_all", |bank| {
+        bank.free_all(DeletionKey::opaque(b"key").unwrap(), ONE)
+            .map(|_| ())
+    }),
+    ("terminate_group", |bank| {
+        bank.terminate_group(Gid(1)).map(|_| ())
+    }),
+    ("grant", |bank| bank.grant(name("a"), Gid(2), ONE)),
+    ("register", |bank| {
+        bank.register(&registration("z", 2, b"argv of z"))
+    }),
+    ("register again", |bank| {
+        bank.register(&registration("x", 2, b"other argv"))
+    }),
+    ("register the same", |bank| {
+        bank.register(&registration("x", 2, b"argv of x"))
+    }),
+    ("deregister", |bank| bank.deregister(name("x"))),
+    ("clear_registrations", |bank| bank.clear_registrations()),
+    ("record_life", |bank| {
+        bank.record_life(name("x"), LifeNo(4), 4, true)
+    }),
+    ("reserve_aids", |bank| bank.reserve_aids(Aid(200))),
+];
+
+fn memory() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").unwrap()
+}
+
+fn disk() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let (bank, _) = Bank::open(&options(dir.path())).unwrap();
+    if bank.medium() == Medium::Ram {
+        eprintln!(
+            "note: {} is in memory, so the disk's steps are not run here",
+            dir.path().display()
+        );
+    }
+    bank.discard().unwrap();
+    dir
+}
+
+/// A furnished bank in a new directory below `root`.
+fn furnished(root: &Path, serial: &mut u32) -> BankOptions {
+    *serial += 1;
+    let options = options(&root.join(serial.to_string()));
+    let (mut bank, _) = Bank::open(&options).unwrap();
+    furnish(&mut bank);
+    options
+}
+
+fn reopened(options: &BankOptions) -> Seen {
+    let (mut bank, opened) = Bank::open(options).unwrap();
+    assert_eq!(opened, Opened::Recovered);
+    look(&mut bank)
+}
+
+/// Runs an operation with a fuse of each length; `then` checks what is left.
+fn burn(
+    root: &Path,
+    cut: Cut,
+    operation: &Operation,
+    mut then: impl FnMut(&BankOptions, &Seen, &Seen),
+) {
+    let mut serial = 0;
+    let options = furnished(root, &mut serial);
+    let before = reopened(&options);
+    let (mut bank, _) = Bank::open(&options).unwrap();
+    operation.1(&mut bank).unwrap();
+    let after = look(&mut bank);
+    assert_ne!(before, after, "{} changes something", operation.0);
+    drop(bank);
+    assert_eq!(reopened(&options), after);
+    for steps in 1.. {
+        let options = furnished(root, &mut serial);
+        reopened(&options);
+        let fuse = Fuse::new(NEVER);
+        let (mut bank, _) = fused(&options, &fuse, cut).unwrap();
+        fuse.0.store(steps, Ordering::SeqCst);
+        let result = operation.1(&mut bank);
+        drop(bank);
+        if !fuse.burnt() {
+            result.unwrap();
+            assert!(steps > 3, "an operation has at least three steps");
+            break;
+        }
+        assert!(
+            result.is_err(),
+            "{} hides the failure of step {steps}",
+            operation.0
+        );
+        then(&options, &before, &after);
+    }
+}
+
+fn old_or_new(options: &BankOptions, before: &Seen, after: &Seen) {
+    let now = reopened(options);
+    assert!(
+        now == *before || now == *after,
+        "neither old nor new:\n{now:#?}"
+    );
+}
+
+#[test]
+fn a_crash_at_any_step_leaves_the_old_or_the_new_state_in_memory() {
+    for operation in &OPERATIONS {
+        for cut in CUTS {
+            burn(memory().path(), cut, operation, old_or_new);
+        }
+    }
+}
+
+#[test]
+fn a_crash_at_any_step_leaves_the_old_or_the_new_state_on_a_disk() {
+    for operation in &OPERATIONS {
+        burn(disk().path(), Cut::Half, operation, old_or_new);
+    }
+}
+
+#[test]
+fn a_crash_while_recovering_from_a_crash_is_recovered_from() {
+    for operation in &OPERATIONS {
+        let root = memory();
+        burn(
+            root.path(),
+            Cut::Half,
+            operation,
+            |options, before, after| {
+                for steps in 1.. {
+                    let fuse = Fuse::new(steps);
+                    let opened = fused(options, &fuse, Cut::AllButOneByte);
+                    if !fuse.burnt() {
+                        opened.unwrap();
+                        break;
+                    }
+                    assert!(opened.is_err());
+                }
+                old_or_new(options, before, after);
+            },
+        );
+    }
+}
+
+#[test]
+fn a_crash_while_a_bank_is_made_leaves_room_for_a_whole_one() {
+    for cut in CUTS {
+        for steps in 1.. {
+            let root = memory();
+            let options = options(root.path());
+            let fuse = Fuse::new(steps);
+            let opened = fused(&options, &fuse, cut);
+            if !fuse.burnt() {
+                assert_eq!(opened.unwrap().1, Opened::Created);
+                break;
+            }
+            assert!(opened.is_err());
+            let (mut bank, opened) = Bank::open(&options).unwrap();
+            assert_eq!(opened, Opened::Created);
+            assert!(look(&mut bank).blocks.is_empty());
+        }
+    }
+}
+
+#[test]
+fn a_crash_while_a_bank_changes_size_loses_nothing() {
+    for cut in CUTS {
+        let root = memory();
+        let mut serial = 0;
+        for steps in 1.. {
+            let small = furnished(root.path(), &mut serial);
+            let before = reopened(&small);
+            let large = BankOptions {
+                size: 64 * PAGE,
+                max_blocks: 100,
+                max_actors: 40,
+                ..small.clone()
+            };
+            let fuse = Fuse::new(steps);
+            let opened = fused(&large, &fuse, cut);
+            if !fuse.burnt() {
+                let (mut bank, _) = opened.unwrap();
+                assert_eq!(look(&mut bank), before);
+                assert_eq!(
+                    (bank.usage().size, bank.usage().max_blocks),
+                    (64 * PAGE, 100)
+                );
+                break;
+            }
+            assert!(opened.is_err());
+            assert_eq!(
+                reopened(if steps % 2 == 0 { &small } else { &large }),
+                before
+            );
+        }
+    }
+}
+
+#[test]
+fn a_crash_while_a_bank_is_discarded_leaves_it_whole_or_empty() {
+    let root = memory();
+    let mut serial = 0;
+    for steps in 1.. {
+        let options = furnished(root.path(), &mut serial);
+        let before = reopened(&options);
+        let fuse = Fuse::new(NEVER);
+        let (bank, _) = fused(&options, &fuse, Cut::Nothing).unwrap();
+        fuse.0.store(steps, Ordering::SeqCst);
+        let result = bank.discard();
+        if !fuse.burnt() {
+            result.unwrap();
+            assert!(!options.dir.exists());
+            break;
+        }
+        let (mut bank, opened) = Bank::open(&options).unwrap();
+        match opened {
+            Opened::Recovered => assert_eq!(look(&mut bank), before),
+            Opened::Created => assert!(look(&mut bank).blocks.is_empty()),
+        }
+        bank.discard().unwrap();
+        assert!(!options.dir.exists(), "the directory was the bank's own");
+    }
+}
+
+#[test]
+fn after_a_failed_write_nothing_more_is_written() {
+    let root = memory();
+    let options = furnished(root.path(), &mut 0);
+    let fuse = Fuse::new(NEVER);
+    let (mut bank, _) = fused(&options, &fuse, Cut::Half).unwrap();
+    fuse.0.store(2, Ordering::SeqCst);
+    assert!(matches!(
+        bank.free(name("a"), ONE),
+        Err(PmmError::Io { .. })
+    ));
+    // The medium works again; what it holds is not known.
+    fuse.0.store(NEVER, Ordering::SeqCst);
+    assert!(matches!(bank.free(name("c"), ONE), Err(PmmError::Poisoned)));
+    assert!(matches!(
+        bank.reserve_aids(Aid(900)),
+        Err(PmmError::Poisoned)
+    ));
+    assert!(matches!(
+        bank.register(&registration("q", 1, b"")),
+        Err(PmmError::Poisoned)
+    ));
+    assert!(
+        bank.allocate(name("c"), PAGE, DeletionKey::Group, ONE)
+            .unwrap()
+            .existed
+    );
+    drop(bank);
+    let (mut bank, _) = Bank::open(&options).unwrap();
+    bank.free(name("c"), ONE).unwrap();
+}
+
+#[test]
+fn a_change_that_was_not_finished_is_told_from_a_damaged_one() {
+    let root = memory();
+    let options = furnished(root.path(), &mut 0);
+    let (bank, _) = Bank::open(&options).unwrap();
+    let index = bank.names[&name("a")];
+    let at = bank
+        .catalogue
+        .geometry()
+        .at(crate::layout::Kind::Block, index);
+    drop(bank);
+    let catalogue = File::options()
+        .read(true)
+        .write(true)
+        .open(options.dir.join("catalogue"))
+        .unwrap();
+    let mut byte = [0];
+    catalogue.read_exact_at(&mut byte, at + 200).unwrap();
+    catalogue.write_all_at(&[!byte[0]], at + 200).unwrap();
+    let error = Bank::open(&options).unwrap_err();
+    assert!(
+        matches!(&error, crate::OpenError::Damaged { offset, .. } if *offset == at),
+        "{error}"
+    );
+    assert!(
+        options.dir.join("block-1").exists(),
+        "nothing is removed from a damaged bank"
+    );
+    catalogue.write_all_at(&byte, at + 200).unwrap();
+    assert_eq!(reopened(&options).blocks.len(), 4);
+}

@@ -1,0 +1,49 @@
+//! The object that is preloaded into templates, and the stub that stands in where that can't be.
+//!
+//! `runtime/image/build.rs` compiles this crate twice: as a shared object (`--cfg shim_object`),
+//! which takes over `__libc_start_main` of a dynamically linked program, and as a static executable
+//! without a libc (`--cfg shim_stub`), which is the template of programs that can't be forked. Both
+//! serve fork requests with the same loop. For cargo it is an ordinary library that nobody links, so
+//! that every check sees its code.
+//!
+//! It runs inside other people's programs, at a moment when they believe that nothing has happened
+//! yet. So it must never allocate, keep a lock, start a thread, leave an fd or a variable of its own
+//! behind, or call libc where a system call does (the exceptions: `fork`, which runs the program's
+//! atfork handlers, `dlsym`, and `dl_iterate_phdr`).
+//!
+//! | module | what |
+//! | --- | --- |
+//! | `start` | takes over `__libc_start_main`; `main` of a template |
+//! | `stub` | the entry point of the static executable |
+//! | `serve` | the loop of a template: fork, reap, report |
+//! | `life` | what a child does between fork and `main`: prefault, sleep, take its start |
+//! | `environ` | takes Refrain's traces out of the environment, gives a life its two variables |
+//! | `answer` | `readlink("/proc/self/exe")` answers the program's path |
+#![no_std]
+#![cfg_attr(shim_stub, no_main)]
+#![allow(unsafe_code)]
+// The two cfgs are set by runtime/image/build.rs only, not by cargo.
+#![allow(unexpected_cfgs)]
+
+pub mod answer;
+pub mod environ;
+pub mod life;
+pub mod prefault;
+pub mod serve;
+pub mod socket;
+pub mod start;
+pub mod stub;
+pub mod syscalls;
+pub mod text;
+
+/// A panic ends the template: the controller sees it and says so. Nothing here panics knowingly.
+#[cfg(any(shim_object, shim_stub))]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    syscalls::exit(125)
+}
+
+/// Named by the unwind tables of `core`, never called: both objects abort on panic.
+#[cfg(any(shim_object, shim_stub))]
+#[unsafe(no_mangle)]
+extern "C" fn rust_eh_personality() {}

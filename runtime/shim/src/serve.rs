@@ -1,0 +1,304 @@
+//! The loop of a template: fork standbys, reap lives, report both.
+//!
+//! Called by `start` (in a program, before its `main`) and by `stub`. Returns in a life only, once
+//! it was woken and has taken its start; in the template it never returns.
+//!
+//! A template is single-threaded, allocates nothing, and trusts its controller. When the controller
+//! is gone (its end of the socket closed) the template ends; lives that run go on, standbys that
+//! still sleep are killed, because nobody could wake them any more.
+
+use core::ffi::c_char;
+use core::sync::atomic::Ordering;
+
+use refrain_abi::Serial;
+use refrain_abi::control::{ControlPage, PAGE_SIZE};
+use refrain_abi::template::{FromTemplate, MAX_FRAME, ToTemplate};
+
+use crate::environ::TemplateFds;
+use crate::life::{Life, Standby};
+use crate::socket::{self, Wait};
+use crate::syscalls::{self, EAGAIN, EINTR, Fd, MaskHow, PollFd, SIGKILL, SignalMask};
+use crate::{environ, text};
+
+/// How many children a template remembers: the life, its successor, and room for some that are on
+/// their way out.
+const MAX_CHILDREN: usize = 64;
+const POLLIN: i16 = 1;
+const SIGCHLD: u32 = 17;
+
+/// How a template forks: libc's `fork`, or the bare call where there is no libc. Answers 0 in the
+/// child, the pid in the template, or the errno.
+pub type Fork = fn() -> syscalls::Result<u32>;
+
+/// What a template is.
+#[derive(Debug)]
+pub struct Template {
+    fds: TemplateFds,
+    page: &'static ControlPage,
+    fork: Fork,
+}
+
+/// A child that was not reaped yet.
+#[derive(Clone, Copy)]
+struct Child {
+    pid: u32,
+    serial: Serial,
+}
+
+/// The children, and the fd that tells of their ends.
+struct Watch {
+    children: [Option<Child>; MAX_CHILDREN],
+    signals: Fd,
+    saved: SignalMask,
+}
+
+impl Template {
+    /// Maps the control page, and becomes a template. Without a page it can't be one.
+    ///
+    /// # Errors
+    /// The errno of mmap.
+    pub fn new(fds: TemplateFds, fork: Fork) -> syscalls::Result<Self> {
+        let page = syscalls::map(Some(fds.page), PAGE_SIZE)?;
+        syscalls::close(fds.page);
+        // SAFETY: PAGE_SIZE bytes that are never unmapped; every word is an atomic, as others
+        // write it.
+        let page = unsafe { &*page.cast::<ControlPage>() };
+        for fd in [Some(fds.socket), fds.image].into_iter().flatten() {
+            syscalls::set_cloexec(fd, true);
+        }
+        // A script is named by /proc/self/fd/N: by a program that is loaded already, which needs
+        // no inheritance, or by one that is yet to be executed, which does.
+        if let Some(script) = fds.script {
+            syscalls::set_cloexec(script, fds.image.is_none());
+        }
+        syscalls::become_subreaper();
+        set_name();
+        Ok(Self { fds, page, fork })
+    }
+
+    /// Serves until the controller is gone; returns in every life.
+    ///
+    /// # Safety
+    /// `envp` answers a null-terminated array of C strings that live as long as the process.
+    pub unsafe fn serve(&self, envp: fn() -> *const *const c_char) -> Life {
+        let threads = count_threads();
+        if threads > 1 {
+            let _ = self.tell(FromTemplate::Threaded { threads }, None, Wait::Yes);
+            syscalls::exit(0);
+        }
+        let Some(mut watch) = Watch::new() else {
+            syscalls::exit(126)
+        };
+        if self.tell(FromTemplate::Ready, None, Wait::Yes).is_err() {
+            syscalls::exit(0);
+        }
+        loop {
+            let [request, ended] = watch.wait(self.fds.socket);
+            if ended {
+                self.reap(&mut watch);
+            }
+            if !request {
+                continue;
+            }
+            let Some((serial, socket)) = self.request(&watch) else {
+                continue;
+            };
+            if self.fork_standby(serial, &mut watch) == Forked::Child {
+                syscalls::close(self.fds.socket);
+                syscalls::close(watch.signals);
+                let standby = Standby::new(serial, socket, self.fds.image.is_some());
+                // SAFETY: the caller's promise.
+                return unsafe { standby.sleep_and_begin(self.page, envp(), watch.saved) };
+            }
+            syscalls::close(socket);
+        }
+    }
+
+    /// The image to execute, where lives start by exec.
+    #[must_use]
+    pub fn image(&self) -> Option<Fd> {
+        self.fds.image
+    }
+
+    /// The control page.
+    #[must_use]
+    pub fn page(&self) -> &'static ControlPage {
+        self.page
+    }
+
+    fn tell(&self, what: FromTemplate, fd: Option<Fd>, wait: Wait) -> syscalls::Result<()> {
+        let mut buffer = [0; MAX_FRAME];
+        let len = what.encode(&mut buffer);
+        let frame = buffer.get_mut(..len).unwrap_or_default();
+        socket::send(self.fds.socket, frame, fd, wait)
+    }
+
+    /// Takes a request off the socket; ends the template when the controller is gone.
+    fn request(&self, watch: &Watch) -> Option<(Serial, Fd)> {
+        let mut buffer = [0; MAX_FRAME];
+        let received = match socket::receive(self.fds.socket, &mut buffer, Wait::No) {
+            Ok(received) if received.len > 0 => received,
+            Err(EAGAIN) => return None,
+            _ => self.end(watch),
+        };
+        let frame = buffer.get(..received.len).unwrap_or_default();
+        match (ToTemplate::decode(frame), received.fds, received.fd_count) {
+            (Ok(ToTemplate::Fork { serial }), [socket, ..], 1) => Some((serial, socket)),
+            _ => {
+                socket::close_all(&received);
+                None
+            }
+        }
+    }
+
+    fn fork_standby(&self, serial: Serial, watch: &mut Watch) -> Forked {
+        let failed = |errno: i32| {
+            let report = FromTemplate::ForkFailed {
+                serial,
+                errno: errno as u32,
+            };
+            let _ = self.tell(report, None, Wait::Yes);
+            Forked::Template
+        };
+        let Some(place) = watch.children.iter_mut().find(|child| child.is_none()) else {
+            return failed(EAGAIN);
+        };
+        let pid = match (self.fork)() {
+            Ok(0) => return Forked::Child,
+            Ok(pid) => pid,
+            Err(errno) => return failed(errno),
+        };
+        *place = Some(Child { pid, serial });
+        match syscalls::pidfd_open(pid) {
+            Ok(pidfd) => {
+                let report = FromTemplate::Forked { serial, pid };
+                let _ = self.tell(report, Some(pidfd), Wait::Yes);
+                syscalls::close(pidfd);
+            }
+            Err(errno) => {
+                syscalls::kill(pid, SIGKILL);
+                failed(errno);
+            }
+        }
+        Forked::Template
+    }
+
+    /// Reaps every child that has ended, adopted orphans too; signals coalesce, so it loops.
+    fn reap(&self, watch: &mut Watch) {
+        while let Ok((pid @ 1.., status)) = syscalls::reap() {
+            let page = self.page;
+            page.end_pid.store(pid, Ordering::Relaxed);
+            page.end_status.store(status, Ordering::Relaxed);
+            page.end_count.fetch_add(1, Ordering::Release);
+            for child in &mut watch.children {
+                if child.is_some_and(|child| child.pid == pid) {
+                    *child = None;
+                }
+            }
+            // The controller knows by the pidfd; a queue that is full must not stop the template.
+            let _ = self.tell(FromTemplate::Ended { pid, status }, None, Wait::No);
+        }
+    }
+
+    /// The controller is gone.
+    fn end(&self, watch: &Watch) -> ! {
+        let woken = self.page.wake.load(Ordering::Acquire);
+        for child in watch.children.iter().flatten() {
+            if !is_awake(woken, child.serial) {
+                syscalls::kill(child.pid, SIGKILL);
+            }
+        }
+        syscalls::exit(0)
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Forked {
+    Child,
+    Template,
+}
+
+/// Whether a standby of this serial may run, given the highest serial that may. Serials wrap.
+#[must_use]
+pub fn is_awake(woken: u32, serial: Serial) -> bool {
+    woken.wrapping_sub(serial.0) as i32 >= 0
+}
+
+impl Watch {
+    /// Blocks SIGCHLD and opens the fd that it is read from.
+    fn new() -> Option<Self> {
+        let mask = 1 << (SIGCHLD - 1);
+        let saved = syscalls::signal_mask(MaskHow::Block, mask).ok()?;
+        let signals = syscalls::signalfd(mask).ok()?;
+        Some(Self {
+            children: [None; MAX_CHILDREN],
+            signals,
+            saved,
+        })
+    }
+
+    /// Waits; answers whether there is a request, and whether a child has ended.
+    fn wait(&self, socket: Fd) -> [bool; 2] {
+        let fds = [socket, self.signals];
+        let mut fds = fds.map(|fd| PollFd {
+            fd,
+            events: POLLIN,
+            seen: 0,
+        });
+        match syscalls::poll(&mut fds) {
+            Ok(_) => {}
+            Err(EINTR) => return [false, false],
+            Err(_) => syscalls::exit(126),
+        }
+        let seen = fds.map(|fd| fd.seen != 0);
+        if let [_, true] = seen {
+            // One signal may stand for many; what it says is asked of wait4.
+            let mut info = [0; 128];
+            let _ = syscalls::read(self.signals, &mut info);
+        }
+        seen
+    }
+}
+
+/// How many threads this process has; 1 when that can't be found out.
+fn count_threads() -> u32 {
+    let Ok(directory) = syscalls::open_directory(c"/proc/self/task") else {
+        return 1;
+    };
+    let mut buffer = [0u8; 1024];
+    let mut threads = 0;
+    while let Ok(len @ 1..) = syscalls::getdents64(directory, &mut buffer) {
+        let mut rest = buffer.get(..len).unwrap_or_default();
+        // struct linux_dirent64: inode 8, offset 8, length of the record 2, kind 1, name.
+        while let Some([low, high, _, first, ..]) = rest.get(16..) {
+            threads += u32::from(first.is_ascii_digit());
+            let record = usize::from(u16::from_le_bytes([*low, *high])).max(1);
+            rest = rest.get(record..).unwrap_or_default();
+        }
+    }
+    syscalls::close(directory);
+    threads.max(1)
+}
+
+/// Names the template, and by inheritance its lives, as the kernel would name the program.
+fn set_name() {
+    let path = if environ::SCRIPT.is_empty() {
+        &environ::EXE
+    } else {
+        &environ::SCRIPT
+    };
+    let mut bytes = [0u8; text::MAX_PATH];
+    let mut len = 0;
+    for (place, byte) in bytes.iter_mut().zip(path.bytes()) {
+        *place = byte;
+        len += 1;
+    }
+    let name = text::file_name(bytes.get(..len).unwrap_or_default());
+    let mut comm = [0u8; 16];
+    for (place, byte) in comm.iter_mut().take(15).zip(name) {
+        *place = *byte;
+    }
+    if !name.is_empty() {
+        syscalls::set_name(&comm);
+    }
+}

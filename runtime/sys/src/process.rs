@@ -1,0 +1,168 @@
+//! What a Refrain process does to itself, and small questions about others.
+//!
+//! Called by nucleus, the controller and the clients' start-up. Must never be called on behalf of
+//! an actor: those calls happen in the child, in `spawn_child`.
+#![allow(unsafe_code)]
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+use rustix::event::Timespec;
+pub use rustix::event::{PollFd, PollFlags};
+use rustix::process::Resource;
+
+use crate::WaitStatus;
+
+/// Makes this process adopt the orphans below it, in place of init.
+///
+/// # Errors
+/// The kernel's (none since 3.4).
+///
+/// Source: PR_SET_CHILD_SUBREAPER in prctl(2).
+pub fn set_subreaper() -> io::Result<()> {
+    Ok(rustix::process::set_child_subreaper(Some(
+        rustix::process::getpid(),
+    ))?)
+}
+
+/// Names the calling thread in `ps` and `/proc/PID/comm`: the first 15 bytes are kept.
+///
+/// # Errors
+/// `InvalidInput` for a name with a NUL.
+///
+/// Source: PR_SET_NAME in prctl(2).
+pub fn set_name(name: &str) -> io::Result<()> {
+    let name = CString::new(name).map_err(|_| io::ErrorKind::InvalidInput)?;
+    Ok(rustix::thread::set_name(&name)?)
+}
+
+/// Leaves the terminal and its signals: a session of its own.
+///
+/// # Errors
+/// EPERM for the leader of a process group.
+///
+/// Source: setsid(2).
+pub fn setsid() -> io::Result<()> {
+    Ok(rustix::process::setsid().map(drop)?)
+}
+
+/// The real user id of this process.
+#[must_use]
+pub fn getuid() -> u32 {
+    rustix::process::getuid().as_raw()
+}
+
+/// The effective user id of this process.
+#[must_use]
+pub fn geteuid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// Reaps one ended child, whichever it is, threads' children included; `None` when none has ended
+/// or there is none.
+///
+/// # Errors
+/// The kernel's, ECHILD excepted.
+///
+/// Source: __WALL in waitpid(2).
+pub fn reap_any() -> io::Result<Option<(u32, WaitStatus)>> {
+    let mut status = 0;
+    // SAFETY: `status` is a valid place for one int.
+    let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG | libc::__WALL) };
+    match pid {
+        0 => Ok(None),
+        -1 => match io::Error::last_os_error() {
+            error if error.raw_os_error() == Some(libc::ECHILD) => Ok(None),
+            error => Err(error),
+        },
+        pid => Ok(Some((pid.unsigned_abs(), WaitStatus(status as u32)))),
+    }
+}
+
+/// Who connected a Unix socket, as the kernel vouches for it: pid, uid, gid.
+///
+/// # Errors
+/// The kernel's (no Unix socket).
+///
+/// Source: SO_PEERCRED in unix(7).
+pub fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<(u32, u32, u32)> {
+    let peer = rustix::net::sockopt::socket_peercred(socket)?;
+    let pid = peer.pid.as_raw_nonzero().get().unsigned_abs();
+    Ok((pid, peer.uid.as_raw(), peer.gid.as_raw()))
+}
+
+/// Whether a path lies on tmpfs: in memory, gone at the next boot.
+///
+/// # Errors
+/// The kernel's (no such path).
+///
+/// Source: TMPFS_MAGIC in statfs(2).
+pub fn is_tmpfs(path: &Path) -> io::Result<bool> {
+    Ok(rustix::fs::statfs(path)?.f_type == 0x0102_1994)
+}
+
+/// Raises the soft limit of open fds to the hard one; answers the new limit. Actors are given the
+/// limit that was found before, by the caller: this is the controller's own need.
+///
+/// # Errors
+/// The kernel's.
+///
+/// Source: RLIMIT_NOFILE in setrlimit(2).
+pub fn raise_nofile_limit() -> io::Result<u64> {
+    let mut limit = rustix::process::getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    rustix::process::setrlimit(Resource::Nofile, limit)?;
+    Ok(limit.maximum.unwrap_or(u64::MAX))
+}
+
+/// Waits until one of `fds` is ready; answers how many are. `None` waits for ever. A signal
+/// answers 0, so that the caller looks at what it was.
+///
+/// # Errors
+/// The kernel's.
+///
+/// Source: poll(2).
+pub fn poll(fds: &mut [PollFd<'_>], timeout_ms: Option<u64>) -> io::Result<usize> {
+    let timeout = timeout_ms.map(|ms| Timespec {
+        tv_sec: i64::try_from(ms / 1000).unwrap_or(i64::MAX),
+        tv_nsec: (ms % 1000) as i64 * 1_000_000,
+    });
+    match rustix::event::poll(fds, timeout.as_ref()) {
+        Err(rustix::io::Errno::INTR) => Ok(0),
+        other => Ok(other?),
+    }
+}
+
+/// Sets or clears O_NONBLOCK.
+///
+/// # Errors
+/// The kernel's.
+pub fn set_nonblocking(fd: impl AsFd, nonblocking: bool) -> io::Result<()> {
+    Ok(rustix::io::ioctl_fionbio(fd, nonblocking)?)
+}
+
+/// The fds from 3 upwards are no longer inherited by what this process executes: for a
+/// controller that was started with fds of its starter's.
+///
+/// # Errors
+/// ENOSYS or EINVAL before kernel 5.11.
+///
+/// Source: CLOSE_RANGE_CLOEXEC in close_range(2).
+pub fn mark_all_cloexec() -> io::Result<()> {
+    // SAFETY: the call closes nothing; it only sets flags, which no Rust object relies upon.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            3u32,
+            u32::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}

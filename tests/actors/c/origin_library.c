@@ -1,0 +1,2 @@
+/* The library of origin.c. */
+int answer(void) { return 42; }

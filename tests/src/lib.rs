@@ -1,0 +1,23 @@
+//! The harness of the system tests: starts a site of its own for each test, talks to it through
+//! the command line only (DESIGN section 7), and sees to it that nothing of it is left behind.
+//!
+//! Used by the files in `tests/tests`, each a theme of SPEC part I and II. It must never reach
+//! into a crate of the product: what a test cannot do with `c_init`, signals and `/proc`, a user
+//! cannot do either. No test is decided by elapsed time; every wait is for a condition, with a
+//! generous watchdog ([`wait::until`]).
+
+pub mod binaries;
+pub mod console;
+pub mod leftovers;
+pub mod options;
+pub mod proc;
+pub mod programs;
+pub mod row;
+pub mod run;
+pub mod site;
+pub mod wait;
+
+pub use options::Options;
+pub use row::Row;
+pub use run::Finished;
+pub use site::Site;

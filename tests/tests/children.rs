@@ -1,0 +1,102 @@
+//! Children that a life started end with it, before the next life begins (DESIGN section 8,
+//! invariant 2), whatever they did to get away.
+
+use std::fs;
+
+use refrain_tests::programs::{c_program, free_port};
+use refrain_tests::{Options, Site, proc, wait};
+use rustix::process::Signal;
+
+/// A line of `daemoniser`: life, its pid, its child's, its daemon's, and whether it could bind.
+fn daemoniser_line(line: &str) -> (u32, [u32; 3], String) {
+    let mut words = line.splitn(5, ' ');
+    let mut number = || words.next().unwrap().parse().unwrap();
+    let (life, pids) = (number(), [number(), number(), number()]);
+    (life, pids, words.next().unwrap().to_owned())
+}
+
+fn daemoniser(site: &Site) -> String {
+    let program = c_program("daemoniser", site.dir()).display().to_string();
+    let (port, out) = (
+        free_port().to_string(),
+        site.file("out").display().to_string(),
+    );
+    site.arun(["-g", "1", &program, &port, &out]);
+    program
+}
+
+#[test]
+fn invariant_2_daemonised_children_end_with_the_life_and_the_port_is_free_at_once() {
+    let site = Options::new().never_bad().start();
+    daemoniser(&site);
+    let mut old: Vec<u32> = Vec::new();
+    for life in 0..10 {
+        let line = site.wait_lines("out", life as usize + 1).pop().unwrap();
+        let (said, pids, bound) = daemoniser_line(&line);
+        assert_eq!((said, bound.as_str()), (life, "bound"), "{line}");
+        // This life has run already, so nothing of the earlier ones may be there.
+        assert!(
+            old.iter().all(|pid| !proc::is_alive(*pid)),
+            "life {life}: {old:?}"
+        );
+        assert!(pids.iter().all(|pid| proc::is_alive(*pid)), "{line}");
+        old.extend(pids);
+        proc::kill(site.runs("daemoniser", life).pid(), Signal::SEGV);
+    }
+}
+
+#[test]
+fn invariant_2_a_kill_ends_daemonised_children_too() {
+    let site = Site::start();
+    daemoniser(&site);
+    let (_, pids, _) = daemoniser_line(&site.wait_lines("out", 1)[0]);
+    site.ok("akill -g 1");
+    assert!(pids.iter().all(|pid| !proc::is_alive(*pid)), "{pids:?}");
+}
+
+#[test]
+fn invariant_2_an_ordinary_actors_end_ends_its_daemons_too() {
+    let site = Site::start();
+    let daemon = "echo $$ > \"$0\"; exec sleep 100000";
+    let script =
+        format!("setsid -f sh -c '{daemon}' \"$0\"; while [ ! -s \"$0\" ]; do :; done; exit 1");
+    let out = site.file("out").display().to_string();
+    site.arun(["-n", "plain", "/bin/sh", "-c", &script, &out]);
+    site.wait_forgotten("plain");
+    let pid: u32 = site.lines("out")[0].parse().unwrap();
+    assert!(!proc::is_alive(pid), "the daemon {pid} lives on");
+}
+
+#[test]
+fn invariant_2_children_that_keep_changing_their_pids_are_caught() {
+    let site = Site::start();
+    let program = c_program("forkstorm", site.dir()).display().to_string();
+    let out = site.file("out").display().to_string();
+    site.arun(["-g", "1", &program, &out]);
+    site.wait_lines("out", 1);
+    wait::until_true("the storm to blow", || ours(&site).len() > 5);
+    proc::kill(site.runs("forkstorm", 0).pid(), Signal::KILL);
+    site.wait_lines("out", 2);
+    site.ok("akill -g 1");
+    assert!(ours(&site).is_empty(), "{:?}", ours(&site));
+}
+
+/// The pids of this site that run `forkstorm` and are no template.
+fn ours(site: &Site) -> Vec<u32> {
+    let all = proc::all().into_iter().map(|stat| stat.id.pid);
+    all.filter(|pid| {
+        proc::text(*pid, "cmdline").contains("forkstorm")
+            && proc::text(*pid, "environ").contains(site.name())
+    })
+    .collect()
+}
+
+#[test]
+fn c2_memory_and_files_of_children_do_not_outlive_the_site() {
+    let mut site = Site::start();
+    daemoniser(&site);
+    let (_, pids, _) = daemoniser_line(&site.wait_lines("out", 1)[0]);
+    site.halt(0);
+    assert!(pids.iter().all(|pid| !proc::is_alive(*pid)));
+    assert!(fs::read_dir(site.bank()).map_or(0, Iterator::count) == 0);
+}

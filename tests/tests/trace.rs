@@ -1,0 +1,120 @@
+//! A restart opens no file on stable storage (SPEC H10, DESIGN section 8, invariant 3): shown by a
+//! system-call trace of everything that takes part in it.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use refrain_tests::programs::{c_program, installed};
+use refrain_tests::{Site, proc, run, wait};
+use rustix::process::Signal;
+
+/// Attaches strace to `pids` and returns when it traces them all.
+fn trace(site: &Site, strace: PathBuf, pids: &[u32]) -> Child {
+    let mut command = Command::new(strace);
+    command.args([
+        "-f",
+        "-q",
+        "-s",
+        "256",
+        "-e",
+        "trace=%file,%process,fork,vfork",
+        "-o",
+    ]);
+    command.arg(site.file("trace"));
+    for pid in pids {
+        command.args(["-p", &pid.to_string()]);
+    }
+    let child = run::spawn(command.stdin(Stdio::null()).stderr(Stdio::null()));
+    wait::until_true("strace to be attached", || {
+        pids.iter()
+            .all(|pid| proc::status(*pid, "TracerPid").is_some_and(|tracer| tracer != 0))
+    });
+    child
+}
+
+/// The paths in lines of a trace that open or execute a file.
+fn opened(lines: &[String]) -> Vec<String> {
+    let calls = [
+        "open(",
+        "openat(",
+        "openat2(",
+        "creat(",
+        "execve(",
+        "execveat(",
+        "open_tree(",
+    ];
+    let opens = lines
+        .iter()
+        .filter(|line| calls.iter().any(|call| line.contains(call)));
+    opens
+        .filter_map(|line| line.split('"').nth(1).map(str::to_owned))
+        .collect()
+}
+
+/// Whether a path is on no stable storage: the kernel's own file systems and the bank on tmpfs.
+fn is_volatile(path: &str, bank: &str) -> bool {
+    let kernel = ["/proc/", "/sys/fs/cgroup/", "/dev/shm/", "/dev/null"];
+    // An empty path is execveat of an fd; a relative one is judged by its absolute fellow.
+    kernel.iter().any(|place| path.starts_with(place)) || path.starts_with(bank)
+}
+
+#[test]
+fn h10_a_restart_opens_no_file_on_stable_storage() {
+    let Some(strace) = installed("strace") else {
+        return;
+    };
+    let site = Site::start();
+    let program = c_program("faults", site.dir()).display().to_string();
+    site.arun(["-g", "1", "-n", "plain", &program, "none"]);
+    let groupie = refrain_tests::binaries::path("groupie")
+        .display()
+        .to_string();
+    site.arun([
+        "-g", "1", "-n", "member", &groupie, "-", "alloc", "b", "4096", "group", "park",
+    ]);
+    let (plain, member) = (site.runs("plain", 0), site.runs("member", 0));
+    // The programs' files may go: nobody reads them any more.
+    std::fs::remove_file(&program).unwrap();
+
+    let mut pids = vec![site.controller_pid(), site.nucleus_pid()];
+    for row in [&plain, &member] {
+        let template = proc::stat(row.pid()).unwrap().parent;
+        wait::until_true("the standby to be there", || {
+            proc::family(template).len() >= 3
+        });
+        pids.extend(proc::family(template).iter().map(|stat| stat.id.pid));
+    }
+    let mut strace = trace(&site, strace, &pids);
+    for life in 0..3 {
+        proc::kill(site.runs("plain", life).pid(), Signal::SEGV);
+        site.runs("plain", life + 1);
+        site.runs("member", life + 1);
+    }
+    proc::kill(strace.id(), Signal::INT);
+    strace.wait().unwrap();
+
+    let lines = site.lines("trace");
+    let killed = lines
+        .iter()
+        .filter(|line| line.contains("+++ killed by SIGSEGV"))
+        .count();
+    assert_eq!(killed, 3, "the trace shows the restarts");
+    let forked = lines
+        .iter()
+        .any(|line| line.contains("clone") || line.contains("fork"));
+    assert!(forked, "the trace shows the templates at work");
+    let bank = site.bank().display().to_string();
+    let stable: Vec<String> = opened(&lines)
+        .into_iter()
+        .filter(|path| !is_volatile(path, &bank))
+        .collect();
+    assert!(stable.is_empty(), "opened in a restart: {stable:#?}");
+}
+
+#[test]
+fn the_reader_of_traces_sees_an_open() {
+    let line = r#"12 openat(AT_FDCWD, "/etc/passwd", O_RDONLY|O_CLOEXEC) = 3"#.to_owned();
+    let paths = opened(&[line, "12 futex(0x7f) = 0".to_owned()]);
+    assert_eq!(paths, ["/etc/passwd"]);
+    assert!(!is_volatile(&paths[0], "/dev/shm/x") && is_volatile("/proc/self/maps", "/dev/shm/x"));
+}
