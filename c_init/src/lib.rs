@@ -19,6 +19,8 @@ mod lines;
 mod multicall;
 pub mod program;
 mod table;
+#[cfg(test)]
+mod talk;
 pub mod words;
 
 pub use interpreter::factory;

@@ -1,4 +1,5 @@
-//! Compiles runtime/shim twice, into what templates are made of: a shared object and a static stub.
+//! Compiles runtime/shim into what templates are made of: the shared object, the one for interpreters
+//! of scripts, and the static stub.
 //!
 //! By calling rustc, because cargo can't make a library that is preloaded and a program without a
 //! libc out of one package, and because both must be there before this crate is compiled: it carries
@@ -32,26 +33,76 @@ fn build() -> Result<(), String> {
 
     let compile = |source: &Path, output: &Path, arguments: &[&str]| -> Result<(), String> {
         let mut rustc = Command::new(var("RUSTC")?);
-        rustc.args(["--edition", "2024", "--target", &var("TARGET")?, "--cap-lints", "allow"]);
-        rustc.args(["-C", "panic=abort", "-C", "opt-level=2", "-C", "codegen-units=1"]);
+        rustc.args([
+            "--edition",
+            "2024",
+            "--target",
+            &var("TARGET")?,
+            "--cap-lints",
+            "allow",
+        ]);
+        rustc.args([
+            "-C",
+            "panic=abort",
+            "-C",
+            "opt-level=2",
+            "-C",
+            "codegen-units=1",
+        ]);
         if let Ok(linker) = env::var("RUSTC_LINKER") {
             rustc.args(["-C", &format!("linker={linker}")]);
         }
-        rustc.args(arguments).arg("-o").arg(output).arg(source.join("lib.rs"));
+        rustc
+            .args(arguments)
+            .arg("-o")
+            .arg(output)
+            .arg(source.join("lib.rs"));
         let status = rustc.status().map_err(|error| format!("rustc: {error}"))?;
-        if status.success() { Ok(()) } else { Err(format!("rustc failed: {rustc:?}")) }
+        if status.success() {
+            Ok(())
+        } else {
+            Err(format!("rustc failed: {rustc:?}"))
+        }
     };
     let abi_library = out.join("librefrain_abi.rlib");
-    compile(&abi, &abi_library, &["--crate-name", "refrain_abi", "--crate-type", "rlib"])?;
+    compile(
+        &abi,
+        &abi_library,
+        &["--crate-name", "refrain_abi", "--crate-type", "rlib"],
+    )?;
     let external = format!("refrain_abi={}", abi_library.display());
-    let common = ["--extern", &external, "-C", "strip=symbols", "-C", "link-arg=-nostdlib"];
+    let common = [
+        "--extern",
+        &external,
+        "-C",
+        "strip=symbols",
+        "-C",
+        "link-arg=-nostdlib",
+    ];
 
-    let object = ["--crate-name", "refrain_shim", "--crate-type", "cdylib", "--cfg", "shim_object"];
+    let object = [
+        "--crate-name",
+        "refrain_shim",
+        "--crate-type",
+        "cdylib",
+        "--cfg",
+        "shim_object",
+    ];
     // The first constructor of all is ours; whatever is called is bound at once.
     let flags = ["-C", "link-arg=-Wl,-z,initfirst,-z,now,--hash-style=both"];
-    compile(&shim, &out.join("shim.so"), &[&object[..], &common, &flags].concat())?;
+    let preloaded = [&object[..], &common, &flags].concat();
+    compile(&shim, &out.join("shim.so"), &preloaded)?;
+    let for_scripts = [&preloaded[..], &["--cfg", "shim_script"]].concat();
+    compile(&shim, &out.join("shim-script.so"), &for_scripts)?;
 
-    let stub = ["--crate-name", "refrain_stub", "--crate-type", "bin", "--cfg", "shim_stub"];
+    let stub = [
+        "--crate-name",
+        "refrain_stub",
+        "--crate-type",
+        "bin",
+        "--cfg",
+        "shim_stub",
+    ];
     let flags = [
         "-C",
         "relocation-model=static",
@@ -60,5 +111,9 @@ fn build() -> Result<(), String> {
         "-C",
         "link-args=-nostartfiles -static -no-pie -Wl,--build-id=none,-z,noexecstack",
     ];
-    compile(&shim, &out.join("stub"), &[&stub[..], &common, &flags].concat())
+    compile(
+        &shim,
+        &out.join("stub"),
+        &[&stub[..], &common, &flags].concat(),
+    )
 }

@@ -1,6 +1,6 @@
 //! A program that is talked to while it runs: a console with pipes for stdin, stdout and stderr.
 //! Called by tests that give several commands in one session or read what comes by itself. A
-//! console on a terminal is the business of `tests/console.rs`.
+//! console on a terminal is the business of the tests in `tests/tests/console.rs`.
 
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::console::Console;
 use crate::proc::{self, ProcId};
 use crate::{Finished, Options, Row, binaries, leftovers, run, wait};
 
@@ -211,6 +212,19 @@ impl Site {
             .env_remove("REFRAIN_SITE")
             .args(["--site", &self.name, "-c", line]);
         run::to_end(&mut command, None)
+    }
+
+    /// A second console on the running site, with pipes; it is there when this returns.
+    #[must_use]
+    pub fn connect(&self) -> Console {
+        let mut command = self.program("c_init");
+        command
+            .env_remove("REFRAIN_SITE")
+            .args(["--site", &self.name, "--connect"]);
+        let mut console = Console::start(&mut command);
+        console.type_line("echo connected");
+        console.wait_line("the echo", |line| line.contains("connected"));
+        console
     }
 
     /// Gives one command that must succeed, and returns its output.

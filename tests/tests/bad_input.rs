@@ -1,5 +1,6 @@
 //! Bad input: every item of the list, each answered by one line that says what and where,
 //! with the exit code of DESIGN section 7, and the site goes on.
+#![allow(clippy::unwrap_used)] // in the helpers of tests, too
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

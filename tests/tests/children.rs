@@ -1,5 +1,6 @@
 //! Children that a life started end with it, before the next life begins (DESIGN section 8,
 //! invariant 2), whatever they did to get away.
+#![allow(clippy::unwrap_used)] // in the helpers of tests, too
 
 use std::fs;
 

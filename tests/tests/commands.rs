@@ -1,4 +1,5 @@
 //! The commands of SPEC C2 and their programs (C3): what they print and how they end.
+#![allow(clippy::unwrap_used)] // in the helpers of tests, too
 
 use refrain_tests::console::Console;
 use refrain_tests::{Options, Site, binaries, proc, run, wait};

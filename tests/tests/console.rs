@@ -1,5 +1,6 @@
 //! How commands reach a site: `-c`, a pipe, a file, a terminal, a second console (DESIGN section
 //! 7), as transcripts.
+#![allow(clippy::unwrap_used)] // in the helpers of tests, too
 
 use refrain_tests::console::Console;
 use refrain_tests::{Options, Site, binaries, proc, run, wait};
@@ -146,19 +147,7 @@ fn a_foreground_site_is_halted_by_sigterm_and_leaves_nothing() {
 #[test]
 fn a_second_console_sees_what_actors_print_and_leaves_without_a_trace() {
     let site = Site::start();
-    let connect = || {
-        let mut command = site.program("c_init");
-        Console::start(command.env_remove("REFRAIN_SITE").args([
-            "--site",
-            site.name(),
-            "--connect",
-        ]))
-    };
-    let (mut first, mut second) = (connect(), connect());
-    for console in [&mut first, &mut second] {
-        console.type_line("echo ready");
-        console.wait_line("the echo", |line| line.contains("ready"));
-    }
+    let (mut first, mut second) = (site.connect(), site.connect());
     first.type_line("setenv SHARED yes");
     site.actor(1, "singer", "crasher", &["say", "la la", "park"]);
     for console in [&first, &second] {

@@ -1,6 +1,7 @@
 //! The death of the controller: nucleus starts it again, every direct actor lives again and the
 //! blocks are as they were. (Adoption of running actors, SPEC H31, is a later issue; until then a
 //! new controller begins with a site restart.)
+#![allow(clippy::unwrap_used)] // in the helpers of tests, too
 
 use refrain_tests::{Options, Site, binaries, proc, wait};
 use rustix::process::Signal;

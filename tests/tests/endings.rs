@@ -1,22 +1,8 @@
 //! The end of actors and groups (SPEC H21 to H24): clean ends, blocked groups, kills.
+#![allow(clippy::unwrap_used)] // in the helpers of tests, too
 
-use refrain_tests::console::Console;
 use refrain_tests::{Site, binaries, proc, wait};
 use rustix::process::Signal;
-
-/// A console on the running site, with pipes.
-fn console(site: &Site) -> Console {
-    let mut command = site.program("c_init");
-    let mut console = Console::start(command.env_remove("REFRAIN_SITE").args([
-        "--site",
-        site.name(),
-        "--connect",
-    ]));
-    // Once a command is answered the session is the site's console.
-    console.type_line("echo connected");
-    console.wait_line("the echo", |line| line.contains("connected"));
-    console
-}
 
 #[test]
 fn h21_after_the_exit_handler_any_end_is_clean() {
@@ -100,7 +86,7 @@ fn h22_the_group_terminates_when_every_member_has_ended_clean() {
 #[test]
 fn h23_a_blocked_group_is_told_in_these_words_and_running_the_member_unblocks_it() {
     let site = Site::start();
-    let console = console(&site);
+    let console = site.connect();
     let crasher = binaries::path("crasher").display().to_string();
     let child = site.file("child").display().to_string();
     // The first life spawns; the second one ends clean without spawning again.

@@ -1,5 +1,6 @@
 //! Failure and group restart (SPEC H8 to H14): what counts as a failure, who starts again and
 //! what a new life finds.
+#![allow(clippy::unwrap_used)] // in the helpers of tests, too
 
 use std::collections::BTreeMap;
 

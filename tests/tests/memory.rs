@@ -1,4 +1,5 @@
 //! Persistent memory (SPEC H15 to H20): blocks, keys, groups, limits.
+#![allow(clippy::unwrap_used)] // in the helpers of tests, too
 
 use refrain_tests::{Options, Site, proc};
 use rustix::process::Signal;

@@ -1,9 +1,9 @@
 //! Actors with bad manners do not disturb the site, and a halt leaves nothing behind.
+#![allow(clippy::unwrap_used)] // in the helpers of tests, too
 
 use std::fs;
 use std::io::{BufRead, BufReader};
 
-use refrain_tests::console::Console;
 use refrain_tests::programs::c_program;
 use refrain_tests::{Options, Site, proc, run, wait};
 use rustix::process::Signal;
@@ -147,13 +147,7 @@ fn a_stopped_member_does_not_hold_up_its_groups_restart() {
 #[test]
 fn the_output_of_an_actor_is_on_the_console_with_its_name_and_in_its_log() {
     let site = Site::start();
-    let mut console = Console::start(site.program("c_init").env_remove("REFRAIN_SITE").args([
-        "--site",
-        site.name(),
-        "--connect",
-    ]));
-    console.type_line("echo there");
-    console.wait_line("the echo", |line| line.contains("there"));
+    let console = site.connect();
     site.actor(
         1,
         "singer",

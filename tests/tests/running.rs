@@ -1,5 +1,6 @@
 //! Running actors (SPEC H1 to H7): what `arun` starts, what a name means, what is new in each
 //! life and what stays.
+#![allow(clippy::unwrap_used)] // in the helpers of tests, too
 
 use std::fs;
 

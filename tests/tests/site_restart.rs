@@ -1,4 +1,5 @@
 //! Site restart (SPEC H25 to H27) from all its triggers, and the levels of `shutdown`.
+#![allow(clippy::unwrap_used)] // in the helpers of tests, too
 
 use std::fs;
 

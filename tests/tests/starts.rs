@@ -1,5 +1,6 @@
 //! How lives start (DESIGN section 1): standby, template or exec, chosen by what the program
 //! allows and shown by `aps`.
+#![allow(clippy::unwrap_used)] // in the helpers of tests, too
 
 use std::fs;
 use std::path::Path;

@@ -1,5 +1,6 @@
 //! Stock programs from a distribution, unmodified, as the second scenario wants them:
 //! they answer, are killed from outside, answer again from a standby, and are ended for good.
+#![allow(clippy::unwrap_used)] // in the helpers of tests, too
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -1,5 +1,6 @@
 //! Crashes in a loop (the sixth scenario): every one is followed by a new life, and
 //! nucleus, hr_ctrl and the template grow in nothing. `REFRAIN_STORM` says how many.
+#![allow(clippy::unwrap_used)] // in the helpers of tests, too
 
 use refrain_tests::{Options, Site, proc, wait};
 

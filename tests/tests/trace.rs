@@ -1,5 +1,6 @@
 //! A restart opens no file on stable storage (SPEC H10, DESIGN section 8, invariant 3): shown by a
 //! system-call trace of everything that takes part in it.
+#![allow(clippy::unwrap_used)] // in the helpers of tests, too
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};

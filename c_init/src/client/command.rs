@@ -36,7 +36,7 @@ async fn attend(site: &str, request: ToSite) -> Result<i32, LinkError> {
                 // A site that halts because it was told to has done its duty.
                 Some(FromSite::Halted { code }) => return Ok(if after == After::Halted { DONE } else { code }),
                 Some(FromSite::Booted { .. }) => {}
-                None if after != After::Leave && done.is_some() => return Ok(DONE),
+                None if after == After::Halted || done.is_some() => return Ok(DONE),
                 None => return Ok(complain(FAILED, "the site has ended the session")),
             },
             asked = signals.next() => match (asked, done) {

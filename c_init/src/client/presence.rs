@@ -170,17 +170,21 @@ impl Client<'_> {
 
     /// The command that ran is done.
     async fn done(&mut self, code: i32) -> Result<End, LinkError> {
-        if self.halt {
-            self.halt = false;
-            self.link
-                .send(&ToSite::Line("shutdown -i 0".to_owned()))
-                .await?;
-        } else if self.state == State::Running {
-            if self.after == After::Halted && code == DONE {
-                self.state = State::Leaving;
-            } else {
-                self.prompt();
+        match self.state {
+            _ if self.halt => {
+                self.halt = false;
+                self.link
+                    .send(&ToSite::Line("shutdown -i 0".to_owned()))
+                    .await?;
             }
+            State::Running if self.after == After::Halted && code == DONE => {
+                self.state = State::Leaving;
+            }
+            State::Running => self.prompt(),
+            // The site was told to halt, and has refused.
+            State::Leaving if code != DONE && self.reader.is_terminal() => self.prompt(),
+            State::Leaving if code != DONE => return Ok(Some(code)),
+            State::Leaving | State::Booting | State::Idle => {}
         }
         Ok(None)
     }

@@ -272,6 +272,23 @@ fn now(limit: &Limit, cx: &Context<'_>) -> (u64, u64) {
     set.unwrap_or_else(|| of_the_site(limit.resource))
 }
 
+/// How many files the site itself was allowed to open when it was started. hr_ctrl has raised
+/// its own limit since; its parent, nucleus, has not. Actors get what they would get without
+/// Refrain, for a program may size its tables by it.
+pub(crate) fn inherited_nofile() -> Option<(u32, (u64, u64))> {
+    let parent = rustix::process::getppid()?.as_raw_nonzero();
+    let limits = std::fs::read_to_string(format!("/proc/{parent}/limits")).ok()?;
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))?;
+    let mut numbers = line.split_whitespace().map(|word| match word {
+        "unlimited" => Some(u64::MAX),
+        number => number.parse().ok(),
+    });
+    let (soft, hard) = (numbers.next()??, numbers.next()??);
+    Some((Resource::Nofile as u32, (soft, hard)))
+}
+
 fn of_the_site(resource: Resource) -> (u64, u64) {
     let Rlimit { current, maximum } = getrlimit(resource);
     (current.unwrap_or(u64::MAX), maximum.unwrap_or(u64::MAX))

@@ -201,3 +201,91 @@ fn same(given: &[u8], key: &[u8]) -> bool {
     let different = given.iter().zip(key).fold(0, |sum, (a, b)| sum | (a ^ b));
     given.len() == key.len() && different == 0
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use tokio::io::AsyncReadExt;
+    use tokio::task::LocalSet;
+
+    use super::*;
+    use crate::talk::Talk;
+
+    /// Starts `rshd`; answers its address and its key.
+    async fn start(talk: &Talk) -> (SocketAddr, String) {
+        let told = talk.out("rshd").await;
+        let told = told
+            .trim_end()
+            .strip_prefix("rshd: listening on ")
+            .unwrap()
+            .to_owned();
+        let (address, key) = told.split_once(", key ").unwrap();
+        assert_eq!(key.len(), 32);
+        (address.parse().unwrap(), key.to_owned())
+    }
+
+    /// Sends text, ends the sending side, and reads all that comes back.
+    async fn exchange(address: SocketAddr, text: &str) -> io::Result<String> {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.write_all(text.as_bytes()).await?;
+        stream.shutdown().await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        Ok(answer)
+    }
+
+    #[tokio::test]
+    async fn c5_commands_come_over_tcp_after_the_key() {
+        let work = async {
+            let talk = Talk::new();
+            let (address, key) = start(&talk).await;
+            assert!(address.ip().is_loopback());
+            let text = format!("{key}\r\nsetenv A b\necho one 'two'\nbogus\nexit\necho never\n");
+            let told = "one two\nc_init: bogus: unknown command; help lists them\n";
+            assert_eq!(exchange(address, &text).await.unwrap(), told);
+            assert!(talk.out("env").await.contains("A=b\n"));
+            assert!(talk.err("rshd", 1).await.contains("already listening on"));
+        };
+        LocalSet::new().run_until(work).await;
+    }
+
+    #[tokio::test]
+    async fn c5_a_connection_without_the_key_commands_nothing() {
+        let work = async {
+            let talk = Talk::new();
+            let (address, key) = start(&talk).await;
+            for wrong in ["", "x", &key[1..], &format!("{key}0"), &"0".repeat(32)] {
+                // A connection that is closed with our line unread may be reset.
+                let told = exchange(address, &format!("{wrong}\nsetenv A b\n")).await;
+                assert!(
+                    told.unwrap_or_default()
+                        .replace("rshd: wrong key\n", "")
+                        .is_empty()
+                );
+            }
+            assert!(!talk.out("env").await.contains("A=b"));
+        };
+        LocalSet::new().run_until(work).await;
+    }
+
+    #[tokio::test]
+    async fn h25_the_listener_ends_with_its_interpreter() {
+        let work = async {
+            let talk = Talk::new();
+            let (address, key) = start(&talk).await;
+            let mut open = TcpStream::connect(address).await.unwrap();
+            open.write_all(format!("{key}\necho in\n").as_bytes())
+                .await
+                .unwrap();
+            let mut told = [0; 3];
+            open.read_exact(&mut told).await.unwrap();
+            drop(talk);
+            let mut rest = Vec::new();
+            let _ = open.read_to_end(&mut rest).await;
+            assert!(rest.is_empty());
+            assert!(TcpStream::connect(address).await.is_err());
+        };
+        LocalSet::new().run_until(work).await;
+    }
+}

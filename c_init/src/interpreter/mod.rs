@@ -43,18 +43,21 @@ impl CInit {
     /// The interpreter of `site`, with the environment that the site was started with.
     #[must_use]
     pub fn new(site: Site) -> Self {
-        let env = site.boot().env.clone();
-        Self::with(Some(site), env)
+        let mut state = State::new(site.boot().env.clone());
+        state
+            .limits
+            .extend(crate::commands::limits::inherited_nofile());
+        Self::with(Some(site), state)
     }
 
     /// An interpreter without a site: it knows every command, and refuses those that need one.
     #[must_use]
     pub fn without_site(env: Vec<(String, String)>) -> Self {
-        Self::with(None, env)
+        Self::with(None, State::new(env))
     }
 
-    fn with(site: Option<Site>, env: Vec<(String, String)>) -> Self {
-        let state = RefCell::new(State::new(env));
+    fn with(site: Option<Site>, state: State) -> Self {
+        let state = RefCell::new(state);
         Self {
             shared: Rc::new(Shared {
                 site,

@@ -77,7 +77,6 @@ impl Controller {
             GroupPhase::Killing(tickets) => tickets.push(ticket),
             phase => *phase = GroupPhase::Killing(vec![ticket]),
         }
-        group.blocked = false;
         self.each_member(gid, |this, key| this.stop(key, how, out));
         self.settle(Some(gid), out);
     }

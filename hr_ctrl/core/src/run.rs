@@ -138,6 +138,8 @@ impl Controller {
         };
         actor.phase = Phase::Waiting;
         let group = gid.and_then(|gid| self.groups.get(&gid));
+        // Doomed: forgotten with its group or the site, where its request is answered. Calm: nothing
+        // forbids a life now; else a direct actor keeps its request for the restart that goes on.
         let is_doomed = self.site.is_halting() || group.is_some_and(|group| group.is_killing());
         let is_calm =
             group.is_none_or(|g| g.phase == GroupPhase::Steady) && self.site.takes(actor.kind);

@@ -78,7 +78,8 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(which, by_gid, tidy, by)| Op::Kill { which, by_gid, tidy, by }),
         1 => any::<bool>().prop_map(|asked| Op::SiteRestart { asked }),
         4 => Just(Op::BootActorsReset),
-        1 => prop_oneof![200 => Just(9_usize), 1 => 0_usize..3].prop_map(|level| Op::Halt { level }),
+        1 => prop_oneof![200 => Just(9_usize), 1 => 0_usize..3]
+            .prop_map(|level| Op::Halt { level }),
         2 => (0_usize..5, 0_u64..12, 0_u32..4)
             .prop_map(|(kind, key, life)| Op::Noise { kind, key, life }),
         2 => (1_u64..80).prop_map(|ms| Op::Wait { ms }),
@@ -325,7 +326,7 @@ fn in_any_order(effects: &[Effect]) -> Vec<String> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 600,
+        cases: ProptestConfig::default().cases.max(600),
         failure_persistence: None,
         ..ProptestConfig::default()
     })]

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
+use actix::{Actor, AsyncContext, Context, Handler, Message, WrapFuture};
 use refrain_abi::session::FromSite;
 use refrain_sys::process;
 use tokio::net::UnixListener;
@@ -70,7 +70,9 @@ impl Desk {
     }
 
     fn tell_consoles(&self, message: &FromSite) {
-        self.consoles.borrow_mut().retain(|queue| queue.send(message.clone()));
+        self.consoles
+            .borrow_mut()
+            .retain(|queue| queue.send(message.clone()));
     }
 
     /// A session whose output goes to every console.
@@ -113,7 +115,10 @@ impl CInit {
     /// # Errors
     /// EMFILE.
     pub fn new(desk: Rc<Desk>, listener: &OwnedFd) -> io::Result<Self> {
-        Ok(Self { desk, listener: Some(listener.try_clone()?) })
+        Ok(Self {
+            desk,
+            listener: Some(listener.try_clone()?),
+        })
     }
 }
 
@@ -121,7 +126,9 @@ impl Actor for CInit {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
-        let Some(listener) = self.listener.take() else { return };
+        let Some(listener) = self.listener.take() else {
+            return;
+        };
         let desk = Rc::clone(&self.desk);
         context.spawn(
             async move {
@@ -146,9 +153,6 @@ impl Handler<ReadIni> for CInit {
         Box::pin(async move { desk.read_ini(mode).await })
     }
 }
-
-/// Whoever sends to C_INIT.
-pub type CInitAddr = Addr<CInit>;
 
 async fn accept(listener: OwnedFd, desk: Rc<Desk>) -> io::Result<()> {
     let listener = std::os::unix::net::UnixListener::from(listener);

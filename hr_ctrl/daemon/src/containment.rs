@@ -61,15 +61,13 @@ impl Containment {
     #[must_use]
     pub fn contain(&self, name: ActorName, number: u64) -> Contained {
         match self {
-            Self::Cgroup(site) => {
-                match Cgroup::create(site.path(), &format!("{number}-{name}")) {
-                    Ok(cgroup) => Contained::Cgroup(cgroup),
-                    Err(error) => {
-                        tracing::warn!(%name, %error, "no cgroup for the actor");
-                        Contained::Sweep
-                    }
+            Self::Cgroup(site) => match Cgroup::create(site.path(), &format!("{number}-{name}")) {
+                Ok(cgroup) => Contained::Cgroup(cgroup),
+                Err(error) => {
+                    tracing::warn!(%name, %error, "no cgroup for the actor");
+                    Contained::Sweep
                 }
-            }
+            },
             Self::Sweep(_) => Contained::Sweep,
         }
     }
@@ -135,7 +133,9 @@ impl Contained {
 
 /// Removes what a controller that was killed left: its actors are gone, their cgroups are not.
 fn remove_left_over(site: &PathBuf) {
-    let Ok(entries) = std::fs::read_dir(site) else { return };
+    let Ok(entries) = std::fs::read_dir(site) else {
+        return;
+    };
     for entry in entries.flatten().filter(|entry| entry.path().is_dir()) {
         let _ = std::fs::remove_dir(entry.path());
     }
@@ -144,6 +144,9 @@ fn remove_left_over(site: &PathBuf) {
 
 fn is_zombie(pid: u32) -> bool {
     let stat = std::fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat.iter().rposition(|byte| *byte == b')').and_then(|end| stat.get(end + 2));
+    let state = stat
+        .iter()
+        .rposition(|byte| *byte == b')')
+        .and_then(|end| stat.get(end + 2));
     state.is_none_or(|state| matches!(*state, b'Z' | b'X'))
 }

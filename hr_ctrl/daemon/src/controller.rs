@@ -58,7 +58,10 @@ struct Inherited {
 
 fn prepare() -> Result<Inherited, String> {
     let filter = std::env::var("REFRAIN_LOG").unwrap_or_else(|_| "warn".to_owned());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .init();
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         default(panic);
@@ -74,7 +77,12 @@ fn prepare() -> Result<Inherited, String> {
     let listener = inherited::take(nucleus::LISTENER_FD).map_err(text)?;
     drop(inherited::take(nucleus::EXE_FD));
     let (nucleus, kept) = NucleusLink::open().map_err(text)?;
-    Ok(Inherited { boot, listener, nucleus, kept })
+    Ok(Inherited {
+        boot,
+        listener,
+        nucleus,
+        kept,
+    })
 }
 
 fn read_boot(boot: OwnedFd) -> io::Result<BootRecord> {
@@ -95,7 +103,12 @@ async fn run(
     factory: InterpreterFactory,
     status: &mut Option<File>,
 ) -> Result<(), String> {
-    let Inherited { boot, listener, nucleus, kept } = inherited;
+    let Inherited {
+        boot,
+        listener,
+        nucleus,
+        kept,
+    } = inherited;
     let boot = Arc::new(boot);
     let output = Output::start(boot.tunables.console.log_size);
     let options = BankOptions::new(boot.bank.clone(), &boot.tunables);
@@ -115,20 +128,32 @@ async fn run(
     pmm.do_send(pmm::Connect(hr_ctrl.clone()));
     let site = Site::new(hr_ctrl.clone(), pmm.clone(), output, Arc::clone(&boot));
     let desk = Desk::new(site, factory);
-    let c_init =
-        CInit::new(Rc::clone(&desk), &listener).map_err(|error| error.to_string())?.start();
+    let c_init = CInit::new(Rc::clone(&desk), &listener)
+        .map_err(|error| error.to_string())?
+        .start();
     let recovered = !found.registrations.is_empty();
     if let Some(mut status) = status.take() {
-        let _ = writeln!(status, "ok");
         nucleus.served();
+        let _ = writeln!(status, "ok");
+        // The starter reads to the end, and connects only then.
+        drop(status);
         if boot.wait_for_console {
             desk.console_there().await;
         }
     }
-    let boot_actors = BootActors { boot, hr_ctrl, pmm, c_init, desk };
+    let boot_actors = BootActors {
+        boot,
+        hr_ctrl,
+        pmm,
+        c_init,
+        desk,
+    };
     if recovered {
         let registrations = found.registrations;
-        boot_actors.hr_ctrl.do_send(hr_ctrl::Restore { registrations, kept });
+        boot_actors.hr_ctrl.do_send(hr_ctrl::Restore {
+            registrations,
+            kept,
+        });
     } else {
         boot_actors.first_start().await;
     }
@@ -220,11 +245,18 @@ impl BootActors {
     }
 
     async fn reopen(&self, discard: bool) -> Result<(), String> {
-        self.pmm.send(pmm::Reopen { discard }).await.map_err(|error| error.to_string())?
+        self.pmm
+            .send(pmm::Reopen { discard })
+            .await
+            .map_err(|error| error.to_string())?
     }
 
     async fn end(&self) -> Result<(), String> {
-        let closed = self.pmm.send(pmm::Close).await.map_err(|error| error.to_string())?;
+        let closed = self
+            .pmm
+            .send(pmm::Close)
+            .await
+            .map_err(|error| error.to_string())?;
         let _ = self.hr_ctrl.send(hr_ctrl::ClearUp).await;
         self.desk.halted();
         // The last lines are on their way to the consoles.

@@ -29,18 +29,22 @@ impl HrCtrl {
         Self { engine }
     }
 
-    fn run(
-        &self,
-        spec: StartSpec,
-        by: Requester,
-        stdio: Option<[OwnedFd; 3]>,
-    ) -> BoxedAnswer<Aid> {
+    fn run(&self, spec: StartSpec, by: Requester, stdio: Option<[OwnedFd; 3]>) -> BoxedAnswer<Aid> {
         let (answer, waiting) = oneshot::channel();
         let mut engine = self.engine.borrow_mut();
         let (name, gid) = (spec.name, spec.gid);
-        let request = RunRequest { spec, by, stdio, answer };
+        let request = RunRequest {
+            spec,
+            stdio,
+            answer,
+        };
         let ticket = engine.ticket(Pending::Run(Box::new(request)));
-        engine.step(Event::Run { ticket, name, gid, by });
+        engine.step(Event::Run {
+            ticket,
+            name,
+            gid,
+            by,
+        });
         boxed(waiting)
     }
 
@@ -48,7 +52,12 @@ impl HrCtrl {
         let (answer, waiting) = oneshot::channel();
         let mut engine = self.engine.borrow_mut();
         let ticket = engine.ticket(Pending::Other(answer));
-        engine.step(Event::Kill { ticket, target, tidy, by });
+        engine.step(Event::Kill {
+            ticket,
+            target,
+            tidy,
+            by,
+        });
         boxed(waiting)
     }
 }
@@ -61,7 +70,10 @@ fn boxed<T: 'static>(waiting: oneshot::Receiver<Result<T, SiteError>>) -> BoxedA
 }
 
 fn requester(asker: &Asker) -> Requester {
-    Requester::Life { actor: asker.actor, life: asker.life }
+    Requester::Life {
+        actor: asker.actor,
+        life: asker.life,
+    }
 }
 
 impl Actor for HrCtrl {
@@ -247,7 +259,9 @@ impl Handler<Restart> for HrCtrl {
         }
         let (answer, waiting) = oneshot::channel();
         let ticket = engine.ticket(Pending::Other(answer));
-        engine.step(Event::SiteRestart { ticket: Some(ticket) });
+        engine.step(Event::SiteRestart {
+            ticket: Some(ticket),
+        });
         boxed(waiting)
     }
 }

@@ -50,7 +50,10 @@ impl Frame {
             Self::Ended => (ENDED, None),
         };
         let name = name.map_or("", |name| name.as_str()).as_bytes();
-        let put = w.u32(op).and_then(|w| w.u32(name.len() as u32)).and_then(|w| w.bytes(name));
+        let put = w
+            .u32(op)
+            .and_then(|w| w.u32(name.len() as u32))
+            .and_then(|w| w.bytes(name));
         debug_assert!(put.is_ok(), "a name of at most 63 bytes fits a frame");
         w.len()
     }
@@ -63,9 +66,7 @@ impl Frame {
         let mut r = Reader::new(bytes);
         let op = r.u32()?;
         let len = r.u32()? as usize;
-        let name = |r: &mut Reader<'_>| {
-            ActorName::from_wire(r.bytes(len)?, len).map_err(|_| Short)
-        };
+        let name = |r: &mut Reader<'_>| ActorName::from_wire(r.bytes(len)?, len).map_err(|_| Short);
         Ok(match op {
             KEEP => Self::Keep(name(&mut r)?),
             DROP => Self::Drop(name(&mut r)?),
@@ -86,7 +87,14 @@ mod tests {
     fn frames_read_back() {
         let name = ActorName::new(&"n".repeat(63)).unwrap();
         let mut buffer = [0; MAX_FRAME];
-        for frame in [Frame::Keep(name), Frame::Drop(name), Frame::KeptEnd, Frame::Halt, Frame::Served, Frame::Ended] {
+        for frame in [
+            Frame::Keep(name),
+            Frame::Drop(name),
+            Frame::KeptEnd,
+            Frame::Halt,
+            Frame::Served,
+            Frame::Ended,
+        ] {
             let len = frame.encode(&mut buffer);
             assert_eq!(Frame::decode(&buffer[..len]), Ok(frame));
             assert!(Frame::decode(&buffer[..len - 1]).is_err());

@@ -67,7 +67,10 @@ pub fn start_site(record: &BootRecord) -> Result<(), LaunchError> {
     // The lock is ours, so a socket that is there belongs to a site that died.
     match fs::remove_file(&socket) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(LaunchError::File { path: socket, error });
+            return Err(LaunchError::File {
+                path: socket,
+                error,
+            });
         }
         _ => {}
     }
@@ -85,7 +88,10 @@ pub fn start_site(record: &BootRecord) -> Result<(), LaunchError> {
 /// open and our lock; then the lock we hold is nobody's, and we try again.
 fn take_lock(site: &str) -> Result<OwnedFd, LaunchError> {
     let path = paths::lock(site);
-    let file_error = |error| LaunchError::File { path: path.clone(), error };
+    let file_error = |error| LaunchError::File {
+        path: path.clone(),
+        error,
+    };
     let root = paths::site_root();
     fs::DirBuilder::new()
         .recursive(true)
@@ -103,7 +109,9 @@ fn take_lock(site: &str) -> Result<OwnedFd, LaunchError> {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(LaunchError::Running { site: site.to_owned() });
+                return Err(LaunchError::Running {
+                    site: site.to_owned(),
+                });
             }
             Err(error) => return Err(file_error(error.into())),
         }
@@ -117,11 +125,7 @@ fn take_lock(site: &str) -> Result<OwnedFd, LaunchError> {
     }
 }
 
-fn start_nucleus(
-    record: &BootRecord,
-    lock: OwnedFd,
-    listener: OwnedFd,
-) -> Result<(), LaunchError> {
+fn start_nucleus(record: &BootRecord, lock: OwnedFd, listener: OwnedFd) -> Result<(), LaunchError> {
     let boot = serde_json::to_vec(record).map_err(|e| LaunchError::Nucleus(e.into()))?;
     let boot = memfd::from_bytes("refrain-boot", &boot, false).map_err(LaunchError::Nucleus)?;
     let exe = own_image().map_err(LaunchError::Nucleus)?;
@@ -140,7 +144,11 @@ fn start_nucleus(
         .collect::<Vec<_>>();
     // What nucleus and hr_ctrl have to say outside the site's console is for whoever debugs them.
     let stderr = io::stderr();
-    let log = if std::env::var_os("REFRAIN_LOG").is_some() { stderr.as_fd() } else { null.as_fd() };
+    let log = if std::env::var_os("REFRAIN_LOG").is_some() {
+        stderr.as_fd()
+    } else {
+        null.as_fd()
+    };
     Spawn::new(exe.as_fd(), &argv, &envp)
         .cwd(std::path::Path::new("/"))
         .setsid(true)
@@ -158,10 +166,14 @@ fn start_nucleus(
         .map_err(LaunchError::Nucleus)?;
     drop(status_end);
     let mut said = String::new();
-    status.read_to_string(&mut said).map_err(LaunchError::Nucleus)?;
+    status
+        .read_to_string(&mut said)
+        .map_err(LaunchError::Nucleus)?;
     match said.trim_end() {
         "ok" => Ok(()),
-        "" => Err(LaunchError::Refused("hr_ctrl ended before the site served; set REFRAIN_LOG=debug to see why".into())),
+        "" => Err(LaunchError::Refused(
+            "hr_ctrl ended before the site served; set REFRAIN_LOG=debug to see why".into(),
+        )),
         why => Err(LaunchError::Refused(why.to_owned())),
     }
 }

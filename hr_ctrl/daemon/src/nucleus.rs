@@ -72,7 +72,10 @@ struct HrCtrl {
 /// fds are those that [`crate::launch`] laid out. Answers the exit code.
 #[must_use]
 pub fn main(args: &[String]) -> i32 {
-    let site = args.get(1).cloned().unwrap_or_else(|| paths::DEFAULT_SITE.to_owned());
+    let site = args
+        .get(1)
+        .cloned()
+        .unwrap_or_else(|| paths::DEFAULT_SITE.to_owned());
     match Nucleus::new(site).and_then(Nucleus::run) {
         Ok(code) => code,
         Err(error) => {
@@ -125,8 +128,12 @@ impl Nucleus {
     /// Starts the next life of hr_ctrl and hands it what was kept.
     fn start(&mut self) -> io::Result<HrCtrl> {
         let (socket, theirs) = seqpacket::pair()?;
-        let argv = ["hr_ctrl".to_owned(), self.life.to_string(), self.site.clone()]
-            .map(|arg| CString::new(arg).unwrap_or_default());
+        let argv = [
+            "hr_ctrl".to_owned(),
+            self.life.to_string(),
+            self.site.clone(),
+        ]
+        .map(|arg| CString::new(arg).unwrap_or_default());
         let envp = std::env::vars()
             .filter_map(|(name, value)| CString::new(format!("{name}={value}")).ok())
             .collect::<Vec<_>>();
@@ -139,21 +146,38 @@ impl Nucleus {
         if let Some(status) = &self.status {
             fds.push((status.as_fd(), STATUS_FD));
         }
-        let (pid, pidfd) = Spawn::new(self.exe.as_fd(), &argv, &envp).fds(&fds).spawn()?;
+        let (pid, pidfd) = Spawn::new(self.exe.as_fd(), &argv, &envp)
+            .fds(&fds)
+            .spawn()?;
         self.status = None;
         self.life += 1;
         for kept in &self.kept {
-            let fds = kept.fds.iter().flatten().map(|fd| fd.as_fd()).collect::<Vec<_>>();
+            let fds = kept
+                .fds
+                .iter()
+                .flatten()
+                .map(|fd| fd.as_fd())
+                .collect::<Vec<_>>();
             tell(&socket, &Frame::Keep(kept.name), &fds)?;
         }
         tell(&socket, &Frame::KeptEnd, &[])?;
-        Ok(HrCtrl { pid, pidfd, socket, said_ended: false, status: None })
+        Ok(HrCtrl {
+            pid,
+            pidfd,
+            socket,
+            said_ended: false,
+            status: None,
+        })
     }
 
     /// Serves one life of hr_ctrl until its end.
     fn keep_until_it_ends(&mut self, hr_ctrl: &mut HrCtrl) -> io::Result<()> {
         while hr_ctrl.status.is_none() {
-            let fds = [self.signals.as_fd(), hr_ctrl.socket.as_fd(), hr_ctrl.pidfd.as_fd()];
+            let fds = [
+                self.signals.as_fd(),
+                hr_ctrl.socket.as_fd(),
+                hr_ctrl.pidfd.as_fd(),
+            ];
             let mut polled = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
             process::poll(&mut polled, None)?;
             let ready = polled.each_ref().map(|fd| !fd.revents().is_empty());
@@ -194,7 +218,10 @@ impl Nucleus {
                 Ok(Frame::Keep(name)) if !received.truncated => {
                     self.kept.retain(|kept| kept.name != name);
                     let mut fds = received.fds.into_iter();
-                    self.kept.push(Kept { name, fds: [fds.next(), fds.next()] });
+                    self.kept.push(Kept {
+                        name,
+                        fds: [fds.next(), fds.next()],
+                    });
                 }
                 Ok(Frame::Drop(name)) => self.kept.retain(|kept| kept.name != name),
                 Ok(Frame::Served) => self.served = true,

@@ -35,7 +35,10 @@ impl NucleusLink {
         loop {
             let received = seqpacket::recv(&socket, &mut buffer, MAX_FDS)?;
             match Frame::decode(&buffer[..received.len]) {
-                Ok(Frame::Keep(name)) => kept.push(KeptImage { name, fds: received.fds }),
+                Ok(Frame::Keep(name)) => kept.push(KeptImage {
+                    name,
+                    fds: received.fds,
+                }),
                 Ok(Frame::KeptEnd) => return Ok((Self(Rc::new(socket)), kept)),
                 _ => return Err(io::Error::other("nucleus does not answer")),
             }

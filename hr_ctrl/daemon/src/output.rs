@@ -59,7 +59,11 @@ impl Output {
     pub fn start(log_size: u64) -> Self {
         let (commands, mut incoming) = mpsc::unbounded_channel();
         let log_size = usize::try_from(log_size).unwrap_or(usize::MAX);
-        let output = Self { state: Arc::default(), commands, log_size };
+        let output = Self {
+            state: Arc::default(),
+            commands,
+            log_size,
+        };
         let reader = output.clone();
         actix_rt::spawn(async move {
             while let Some(command) = incoming.recv().await {
@@ -93,7 +97,10 @@ impl Output {
     /// The end of what an actor printed; `None` when there is no log of that name.
     #[must_use]
     pub fn log(&self, name: &str) -> Option<Vec<u8>> {
-        self.lock().logs.get(name).map(|log| log.bytes.iter().copied().collect())
+        self.lock()
+            .logs
+            .get(name)
+            .map(|log| log.bytes.iter().copied().collect())
     }
 
     /// What an actor prints from now on. A follower that is too far behind misses pieces.
@@ -117,7 +124,9 @@ impl Output {
     /// The last writer of a log is gone: keep it for a while.
     fn close_log(&self, name: &str) {
         let mut state = self.lock();
-        let Some(log) = state.logs.get_mut(name) else { return };
+        let Some(log) = state.logs.get_mut(name) else {
+            return;
+        };
         log.writers = log.writers.saturating_sub(1);
         if log.writers > 0 {
             return;

@@ -21,7 +21,9 @@ pub const DEFAULT_SITE: &str = "default";
 pub fn site_root() -> PathBuf {
     let uid = process::getuid();
     let run = (uid == 0).then(|| PathBuf::from("/run"));
-    let xdg = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute());
+    let xdg = env::var_os("XDG_RUNTIME_DIR")
+        .map(PathBuf::from)
+        .filter(|dir| dir.is_absolute());
     for parent in run.into_iter().chain(xdg) {
         if process::is_tmpfs(&parent).unwrap_or(false) {
             return parent.join("refrain");

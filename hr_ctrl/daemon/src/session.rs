@@ -36,7 +36,14 @@ pub struct Queue {
 impl Queue {
     fn new() -> (Self, mpsc::UnboundedReceiver<FromSite>) {
         let (sender, receiver) = mpsc::unbounded_channel();
-        (Self { sender, waiting: Arc::default(), lost: Arc::default() }, receiver)
+        (
+            Self {
+                sender,
+                waiting: Arc::default(),
+                lost: Arc::default(),
+            },
+            receiver,
+        )
     }
 
     /// Queues a message; answers whether the session is still there.
@@ -58,7 +65,9 @@ impl Queue {
         }
         let lost = self.lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
-            self.send(FromSite::Console(format!("C_INIT: {lost} lines were lost here")));
+            self.send(FromSite::Console(format!(
+                "C_INIT: {lost} lines were lost here"
+            )));
         }
         self.send(FromSite::Console(line.to_owned()))
     }
@@ -79,7 +88,16 @@ pub async fn serve(stream: UnixStream, host: Rc<dyn Host>) {
     let (read, write) = stream.into_split();
     let (queue, outgoing) = Queue::new();
     let writer = actix_rt::spawn(write_out(write, outgoing, queue.waiting.clone()));
-    if let Err(error) = converse(Incoming { read: BufReader::new(read), line: Vec::new() }, &host, &queue).await {
+    if let Err(error) = converse(
+        Incoming {
+            read: BufReader::new(read),
+            line: Vec::new(),
+        },
+        &host,
+        &queue,
+    )
+    .await
+    {
         queue.send(FromSite::Err(format!("c_init: {error}")));
         queue.send(FromSite::Done { code: 2 });
     }
@@ -98,7 +116,9 @@ async fn write_out(
             FromSite::Out(text) | FromSite::Err(text) | FromSite::Console(text) => text.len() + 16,
             _ => 16,
         };
-        let Ok(mut line) = serde_json::to_vec(&message) else { continue };
+        let Ok(mut line) = serde_json::to_vec(&message) else {
+            continue;
+        };
         line.push(b'\n');
         if write.write_all(&line).await.is_err() {
             return;
@@ -107,12 +127,13 @@ async fn write_out(
     }
 }
 
-async fn converse(
-    mut incoming: Incoming,
-    host: &Rc<dyn Host>,
-    queue: &Queue,
-) -> io::Result<()> {
-    let Some(ToSite::Open { version, cwd, console }) = incoming.next().await? else {
+async fn converse(mut incoming: Incoming, host: &Rc<dyn Host>, queue: &Queue) -> io::Result<()> {
+    let Some(ToSite::Open {
+        version,
+        cwd,
+        console,
+    }) = incoming.next().await?
+    else {
         return Err(io::Error::other("a session starts with open"));
     };
     if version != VERSION {
@@ -191,11 +212,16 @@ impl Incoming {
     /// The next message; `None` at the end of the stream.
     async fn next(&mut self) -> io::Result<Option<ToSite>> {
         let limit = (MAX_LINE + 1).saturating_sub(self.line.len()) as u64;
-        (&mut self.read).take(limit).read_until(b'\n', &mut self.line).await?;
+        (&mut self.read)
+            .take(limit)
+            .read_until(b'\n', &mut self.line)
+            .await?;
         if self.line.pop() != Some(b'\n') {
             // Too long, at its end, or cut off half way: then there is nobody to answer.
             return if self.line.len() >= MAX_LINE {
-                Err(io::Error::other(format!("a request of more than {MAX_LINE} bytes")))
+                Err(io::Error::other(format!(
+                    "a request of more than {MAX_LINE} bytes"
+                )))
             } else {
                 Ok(None)
             };

@@ -29,7 +29,12 @@ impl Site {
         output: Output,
         boot: Arc<BootRecord>,
     ) -> Self {
-        Self { hr_ctrl, pmm, output, boot }
+        Self {
+            hr_ctrl,
+            pmm,
+            output,
+            boot,
+        }
     }
 
     /// Runs an actor and answers the aid of its life (SPEC H2 to H4).
@@ -37,7 +42,10 @@ impl Site {
     /// # Errors
     /// [`SiteError`], with one line for a person.
     pub async fn run(&self, spec: StartSpec) -> Result<Aid, SiteError> {
-        self.hr_ctrl.send(hr_ctrl::Run(spec)).await.map_err(|_| SiteError::Halted)?
+        self.hr_ctrl
+            .send(hr_ctrl::Run(spec))
+            .await
+            .map_err(|_| SiteError::Halted)?
     }
 
     /// Kills an ordinary actor or a whole group, and returns when nothing of it is left (SPEC
@@ -46,7 +54,10 @@ impl Site {
     /// # Errors
     /// [`SiteError::Refused`]: no such aid or group.
     pub async fn kill(&self, target: KillTarget, tidy: bool) -> Result<(), SiteError> {
-        self.hr_ctrl.send(hr_ctrl::Kill { target, tidy }).await.map_err(|_| SiteError::Halted)?
+        self.hr_ctrl
+            .send(hr_ctrl::Kill { target, tidy })
+            .await
+            .map_err(|_| SiteError::Halted)?
     }
 
     /// Every registered actor.
@@ -54,7 +65,10 @@ impl Site {
     /// # Errors
     /// [`SiteError::Halted`].
     pub async fn actors(&self) -> Result<Vec<ActorInfo>, SiteError> {
-        self.hr_ctrl.send(hr_ctrl::List).await.map_err(|_| SiteError::Halted)
+        self.hr_ctrl
+            .send(hr_ctrl::List)
+            .await
+            .map_err(|_| SiteError::Halted)
     }
 
     /// Restarts the site (SPEC H25); returns when it runs again.
@@ -62,7 +76,10 @@ impl Site {
     /// # Errors
     /// [`SiteError::Refused`] when it is being restarted already.
     pub async fn restart(&self) -> Result<(), SiteError> {
-        self.hr_ctrl.send(hr_ctrl::Restart).await.map_err(|_| SiteError::Halted)?
+        self.hr_ctrl
+            .send(hr_ctrl::Restart)
+            .await
+            .map_err(|_| SiteError::Halted)?
     }
 
     /// `shutdown -i`; returns when it has begun.
@@ -70,7 +87,10 @@ impl Site {
     /// # Errors
     /// [`SiteError::Halted`].
     pub async fn shutdown(&self, level: ShutdownLevel) -> Result<(), SiteError> {
-        self.hr_ctrl.send(hr_ctrl::Shutdown(level)).await.map_err(|_| SiteError::Halted)
+        self.hr_ctrl
+            .send(hr_ctrl::Shutdown(level))
+            .await
+            .map_err(|_| SiteError::Halted)
     }
 
     /// What `memstat` shows.
@@ -78,9 +98,17 @@ impl Site {
     /// # Errors
     /// [`SiteError::Halted`].
     pub async fn memory(&self) -> Result<MemoryInfo, SiteError> {
-        let memory = self.pmm.send(pmm::Memory).await.map_err(|_| SiteError::Halted)?;
+        let memory = self
+            .pmm
+            .send(pmm::Memory)
+            .await
+            .map_err(|_| SiteError::Halted)?;
         let mut memory = memory.ok_or(SiteError::Halted)?;
-        memory.images = self.hr_ctrl.send(hr_ctrl::ImageBytes).await.map_err(|_| SiteError::Halted)?;
+        memory.images = self
+            .hr_ctrl
+            .send(hr_ctrl::ImageBytes)
+            .await
+            .map_err(|_| SiteError::Halted)?;
         Ok(memory)
     }
 
@@ -89,7 +117,9 @@ impl Site {
     /// # Errors
     /// [`SiteError::Halted`].
     pub async fn stat(&self) -> Result<SiteStat, SiteError> {
-        let stat = hr_ctrl::Stat { site: self.boot.site.clone() };
+        let stat = hr_ctrl::Stat {
+            site: self.boot.site.clone(),
+        };
         self.hr_ctrl.send(stat).await.map_err(|_| SiteError::Halted)
     }
 

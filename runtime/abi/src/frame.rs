@@ -35,7 +35,10 @@ impl<'a> Writer<'a> {
     /// [`Short`] when they do not fit.
     pub fn bytes(&mut self, bytes: &[u8]) -> Result<&mut Self, Short> {
         let end = self.at.checked_add(bytes.len()).ok_or(Short)?;
-        self.buffer.get_mut(self.at..end).ok_or(Short)?.copy_from_slice(bytes);
+        self.buffer
+            .get_mut(self.at..end)
+            .ok_or(Short)?
+            .copy_from_slice(bytes);
         self.at = end;
         Ok(self)
     }

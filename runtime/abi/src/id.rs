@@ -8,7 +8,11 @@ use core::fmt;
 
 /// A restart group. Every restartable actor is in exactly one. Source: SPEC vocabulary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "std", derive(serde::Serialize, serde::Deserialize), serde(transparent))]
+#[cfg_attr(
+    feature = "std",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(transparent)
+)]
 pub struct Gid(pub u32);
 
 impl Gid {
@@ -24,7 +28,11 @@ impl fmt::Display for Gid {
 
 /// The id of one life of an actor, shown by `arun` and `aps`. Never 0, never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "std", derive(serde::Serialize, serde::Deserialize), serde(transparent))]
+#[cfg_attr(
+    feature = "std",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(transparent)
+)]
 pub struct Aid(pub u32);
 
 impl fmt::Display for Aid {
@@ -35,7 +43,11 @@ impl fmt::Display for Aid {
 
 /// The number of a life of an actor: 0 for the first (SPEC "incarnation").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-#[cfg_attr(feature = "std", derive(serde::Serialize, serde::Deserialize), serde(transparent))]
+#[cfg_attr(
+    feature = "std",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(transparent)
+)]
 pub struct LifeNo(pub u32);
 
 impl LifeNo {
@@ -130,7 +142,10 @@ impl Name {
         }
         let mut bytes = [0; Self::MAX];
         bytes[..text.len()].copy_from_slice(text.as_bytes());
-        Ok(Self { bytes, len: text.len() as u8 })
+        Ok(Self {
+            bytes,
+            len: text.len() as u8,
+        })
     }
 
     /// The name as text.

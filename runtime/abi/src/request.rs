@@ -187,7 +187,10 @@ impl ErrorText {
         }
         let mut bytes = [0; MAX_ERROR_TEXT];
         bytes[..len].copy_from_slice(&text.as_bytes()[..len]);
-        Self { bytes, len: len as u16 }
+        Self {
+            bytes,
+            len: len as u16,
+        }
     }
 
     /// The text.
@@ -270,7 +273,11 @@ impl Request {
                 w.u32(gid.0)?;
             }
             Self::Hrfexec { blob, argc, envc } => {
-                w.u32(HRFEXEC)?.u32(seq)?.u32(*blob)?.u32(*argc)?.u32(*envc)?;
+                w.u32(HRFEXEC)?
+                    .u32(seq)?
+                    .u32(*blob)?
+                    .u32(*argc)?
+                    .u32(*envc)?;
             }
             Self::GetActorGroup { aid } => {
                 w.u32(GET_ACTOR_GROUP)?.u32(seq)?.u32(aid.0)?;
@@ -295,13 +302,26 @@ impl Request {
         let seq = r.u32()?;
         let request = match kind {
             HELLO => Self::Hello,
-            PMM_ALLOCATE => {
-                Self::PmmAllocate { name: take_name(&mut r)?, size: r.u64()?, key: take_key(&mut r)? }
-            }
-            PMM_FREE => Self::PmmFree { name: take_name(&mut r)? },
-            PMM_FREE_ALL => Self::PmmFreeAll { key: take_key(&mut r)? },
-            PMM_GRANT => Self::PmmGrant { name: take_name(&mut r)?, gid: Gid(r.u32()?) },
-            HRFEXEC => Self::Hrfexec { blob: r.u32()?, argc: r.u32()?, envc: r.u32()? },
+            PMM_ALLOCATE => Self::PmmAllocate {
+                name: take_name(&mut r)?,
+                size: r.u64()?,
+                key: take_key(&mut r)?,
+            },
+            PMM_FREE => Self::PmmFree {
+                name: take_name(&mut r)?,
+            },
+            PMM_FREE_ALL => Self::PmmFreeAll {
+                key: take_key(&mut r)?,
+            },
+            PMM_GRANT => Self::PmmGrant {
+                name: take_name(&mut r)?,
+                gid: Gid(r.u32()?),
+            },
+            HRFEXEC => Self::Hrfexec {
+                blob: r.u32()?,
+                argc: r.u32()?,
+                envc: r.u32()?,
+            },
             GET_ACTOR_GROUP => Self::GetActorGroup { aid: Aid(r.u32()?) },
             KILL_GROUP => Self::KillGroup { gid: Gid(r.u32()?) },
             SHUTDOWN => Self::Shutdown { level: r.u32()? },
@@ -323,7 +343,10 @@ impl Reply {
     /// An error answer.
     #[must_use]
     pub fn error(code: ErrorCode, text: &str) -> Self {
-        Self::Error { code, text: ErrorText::new(text) }
+        Self::Error {
+            code,
+            text: ErrorText::new(text),
+        }
     }
 
     /// Writes the frame and returns its length.
@@ -334,7 +357,13 @@ impl Reply {
         let mut w = Writer::new(buffer);
         match self {
             Self::Done { count } => w.u32(DONE)?.u32(seq)?.u32(*count)?,
-            Self::Welcome { aid, gid, life, serial, capability } => w
+            Self::Welcome {
+                aid,
+                gid,
+                life,
+                serial,
+                capability,
+            } => w
                 .u32(WELCOME)?
                 .u32(seq)?
                 .u32(aid.0)?
@@ -342,14 +371,25 @@ impl Reply {
                 .u32(life.0)?
                 .u32(serial.0)?
                 .bytes(&capability.0)?,
-            Self::Block { addr, size, existed } => {
-                w.u32(BLOCK)?.u32(seq)?.u64(*addr)?.u64(*size)?.u32(u32::from(*existed))?
-            }
+            Self::Block {
+                addr,
+                size,
+                existed,
+            } => w
+                .u32(BLOCK)?
+                .u32(seq)?
+                .u64(*addr)?
+                .u64(*size)?
+                .u32(u32::from(*existed))?,
             Self::Started { aid } => w.u32(STARTED)?.u32(seq)?.u32(aid.0)?,
             Self::Group { gid } => w.u32(GROUP)?.u32(seq)?.u32(put_gid(*gid))?,
             Self::Error { code, text } => {
                 let text = text.as_str().as_bytes();
-                w.u32(ERROR)?.u32(seq)?.u32(*code as u32)?.u32(text.len() as u32)?.bytes(text)?
+                w.u32(ERROR)?
+                    .u32(seq)?
+                    .u32(*code as u32)?
+                    .u32(text.len() as u32)?
+                    .bytes(text)?
             }
         };
         Ok(w.len())
@@ -372,14 +412,23 @@ impl Reply {
                 serial: Serial(r.u32()?),
                 capability: Capability(r.array()?),
             },
-            BLOCK => Self::Block { addr: r.u64()?, size: r.u64()?, existed: r.u32()? != 0 },
+            BLOCK => Self::Block {
+                addr: r.u64()?,
+                size: r.u64()?,
+                existed: r.u32()? != 0,
+            },
             STARTED => Self::Started { aid: Aid(r.u32()?) },
-            GROUP => Self::Group { gid: take_gid(r.u32()?) },
+            GROUP => Self::Group {
+                gid: take_gid(r.u32()?),
+            },
             ERROR => {
                 let code = ErrorCode::from_wire(r.u32()?);
                 let len = r.u32()? as usize;
                 let text = core::str::from_utf8(r.bytes(len)?).map_err(|_| Short)?;
-                Self::Error { code, text: ErrorText::new(text) }
+                Self::Error {
+                    code,
+                    text: ErrorText::new(text),
+                }
             }
             _ => return Err(Short),
         };
@@ -398,11 +447,19 @@ mod tests {
         let mut buffer = [0; MAX_FRAME];
         for request in [
             Request::Hello,
-            Request::PmmAllocate { name, size: 1 << 40, key: DeletionKey::Group },
+            Request::PmmAllocate {
+                name,
+                size: 1 << 40,
+                key: DeletionKey::Group,
+            },
             Request::PmmFree { name },
             Request::PmmFreeAll { key },
             Request::PmmGrant { name, gid: Gid(3) },
-            Request::Hrfexec { blob: 10, argc: 1, envc: 2 },
+            Request::Hrfexec {
+                blob: 10,
+                argc: 1,
+                envc: 2,
+            },
             Request::GetActorGroup { aid: Aid(7) },
             Request::KillGroup { gid: Gid(7) },
             Request::Shutdown { level: 1 },
@@ -427,7 +484,11 @@ mod tests {
                 serial: Serial(1),
                 capability: Capability([9; 16]),
             },
-            Reply::Block { addr: 1 << 44, size: 4096, existed: true },
+            Reply::Block {
+                addr: 1 << 44,
+                size: 4096,
+                existed: true,
+            },
             Reply::Started { aid: Aid(4) },
             Reply::Group { gid: Some(Gid(0)) },
             Reply::error(ErrorCode::Denied, &"ä".repeat(MAX_ERROR_TEXT)),

@@ -11,7 +11,7 @@ use crate::{LifeNo, Serial};
 pub const TEMPLATE_VAR: &str = "REFRAIN_TEMPLATE";
 /// The program's path as it was asked for: the answer to `readlink("/proc/self/exe")`.
 pub const EXE_VAR: &str = "REFRAIN_EXE";
-/// A script's path, where the program is one: the answer to `readlink` of its fd.
+/// A script's path, where the program is one: opening it opens the script's bytes in the image.
 pub const SCRIPT_VAR: &str = "REFRAIN_SCRIPT";
 /// Makes the number of variables that the shim removes even, see its module `environ`.
 pub const PAD_VAR: &str = "REFRAIN_PAD";
@@ -118,7 +118,9 @@ impl ToTemplate {
     pub fn decode(bytes: &[u8]) -> Result<Self, Short> {
         let mut reader = Reader::new(bytes);
         match reader.u32()? {
-            FORK => Ok(Self::Fork { serial: Serial(reader.u32()?) }),
+            FORK => Ok(Self::Fork {
+                serial: Serial(reader.u32()?),
+            }),
             _ => Err(Short),
         }
     }
@@ -144,10 +146,21 @@ impl FromTemplate {
         let mut reader = Reader::new(bytes);
         Ok(match reader.u32()? {
             READY => Self::Ready,
-            THREADED => Self::Threaded { threads: reader.u32()? },
-            FORKED => Self::Forked { serial: Serial(reader.u32()?), pid: reader.u32()? },
-            FORK_FAILED => Self::ForkFailed { serial: Serial(reader.u32()?), errno: reader.u32()? },
-            ENDED => Self::Ended { pid: reader.u32()?, status: reader.u32()? },
+            THREADED => Self::Threaded {
+                threads: reader.u32()?,
+            },
+            FORKED => Self::Forked {
+                serial: Serial(reader.u32()?),
+                pid: reader.u32()?,
+            },
+            FORK_FAILED => Self::ForkFailed {
+                serial: Serial(reader.u32()?),
+                errno: reader.u32()?,
+            },
+            ENDED => Self::Ended {
+                pid: reader.u32()?,
+                status: reader.u32()?,
+            },
             _ => return Err(Short),
         })
     }
@@ -156,7 +169,10 @@ impl FromTemplate {
 impl StartFrame {
     /// Writes the frame and returns its length.
     pub fn encode(&self, buffer: &mut [u8; MAX_FRAME]) -> usize {
-        words(buffer, &[START, self.life.0, self.serial.0, u32::from(self.stopped)])
+        words(
+            buffer,
+            &[START, self.life.0, self.serial.0, u32::from(self.stopped)],
+        )
     }
 
     /// Reads a frame.
@@ -170,7 +186,11 @@ impl StartFrame {
         }
         let life = LifeNo(reader.u32()?);
         let serial = Serial(reader.u32()?);
-        Ok(Self { life, serial, stopped: reader.u32()? != 0 })
+        Ok(Self {
+            life,
+            serial,
+            stopped: reader.u32()? != 0,
+        })
     }
 }
 
@@ -184,15 +204,28 @@ mod tests {
         for frame in [
             FromTemplate::Ready,
             FromTemplate::Threaded { threads: 4 },
-            FromTemplate::Forked { serial: Serial(9), pid: 77 },
-            FromTemplate::ForkFailed { serial: Serial(9), errno: 11 },
-            FromTemplate::Ended { pid: 77, status: 139 },
+            FromTemplate::Forked {
+                serial: Serial(9),
+                pid: 77,
+            },
+            FromTemplate::ForkFailed {
+                serial: Serial(9),
+                errno: 11,
+            },
+            FromTemplate::Ended {
+                pid: 77,
+                status: 139,
+            },
         ] {
             let len = frame.encode(&mut buffer);
             assert_eq!(FromTemplate::decode(&buffer[..len]), Ok(frame));
             assert_eq!(FromTemplate::decode(&buffer[..len - 1]), Err(Short));
         }
-        let start = StartFrame { life: LifeNo(3), serial: Serial(8), stopped: true };
+        let start = StartFrame {
+            life: LifeNo(3),
+            serial: Serial(8),
+            stopped: true,
+        };
         let len = start.encode(&mut buffer);
         assert_eq!(StartFrame::decode(&buffer[..len]), Ok(start));
         let fork = ToTemplate::Fork { serial: Serial(5) };

@@ -5,148 +5,17 @@
 //! medium, and the bank is then opened again by the same code that every start of a site runs.
 
 use std::fs::File;
-use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use refrain_abi::{Aid, BlockName, DeletionKey, Gid, LifeNo};
 use tempfile::TempDir;
 
+use crate::fuse::{CUTS, Cut, Fuse, Fused};
 use crate::open::open_with;
-use crate::store::{DirStore, Store};
 use crate::{Bank, BankOptions, BlockInfo, Medium, Opened, Owner, PmmError, Registration};
 
 const PAGE: u64 = 4096;
-const NEVER: u32 = u32::MAX;
-
-/// How much of the step that burns the fuse is still done.
-#[derive(Clone, Copy, Debug)]
-enum Cut {
-    Nothing,
-    Half,
-    AllButOneByte,
-}
-
-const CUTS: [Cut; 3] = [Cut::Nothing, Cut::Half, Cut::AllButOneByte];
-
-impl Cut {
-    fn of(self, len: usize) -> usize {
-        match self {
-            Self::Nothing => 0,
-            Self::Half => len / 2,
-            Self::AllButOneByte => len.saturating_sub(1),
-        }
-    }
-}
-
-/// How many steps are left; 0 once it has burnt.
-#[derive(Clone)]
-struct Fuse(Arc<AtomicU32>);
-
-impl Fuse {
-    fn new(steps: u32) -> Self {
-        Self(Arc::new(AtomicU32::new(steps)))
-    }
-
-    fn burnt(&self) -> bool {
-        self.0.load(Ordering::SeqCst) == 0
-    }
-}
-
-struct Fused {
-    inner: DirStore,
-    fuse: Fuse,
-    cut: Cut,
-}
-
-enum Step {
-    Whole,
-    Cut,
-    Dead,
-}
-
-impl Fused {
-    fn step(&mut self) -> Step {
-        match self.fuse.0.load(Ordering::SeqCst) {
-            NEVER => Step::Whole,
-            0 => Step::Dead,
-            left => {
-                self.fuse.0.store(left - 1, Ordering::SeqCst);
-                if left == 1 { Step::Cut } else { Step::Whole }
-            }
-        }
-    }
-
-    fn atomic<T>(&mut self, step: impl FnOnce(&mut DirStore) -> io::Result<T>) -> io::Result<T> {
-        match self.step() {
-            Step::Whole => step(&mut self.inner),
-            Step::Cut | Step::Dead => Err(io::Error::other("the fuse has burnt")),
-        }
-    }
-}
-
-impl Store for Fused {
-    fn medium(&self) -> Medium {
-        self.inner.medium()
-    }
-
-    fn list(&self) -> io::Result<Vec<String>> {
-        self.inner.list()
-    }
-
-    fn read(&self, name: &str, limit: u64) -> io::Result<Vec<u8>> {
-        self.inner.read(name, limit)
-    }
-
-    fn open(&self, name: &str) -> io::Result<(OwnedFd, u64)> {
-        self.inner.open(name)
-    }
-
-    fn create(&mut self, name: &str, size: u64, parts: &[(u64, &[u8])]) -> io::Result<OwnedFd> {
-        match self.step() {
-            Step::Whole => return self.inner.create(name, size, parts),
-            Step::Cut if !matches!(self.cut, Cut::Nothing) => {
-                let size = self.cut.of(size as usize) as u64;
-                let file = File::from(self.inner.create(name, size, &[])?);
-                for (at, bytes) in parts {
-                    let end = (*at + self.cut.of(bytes.len()) as u64).min(size);
-                    file.write_all_at(&bytes[..end.saturating_sub(*at) as usize], *at)?;
-                }
-            }
-            Step::Cut | Step::Dead => {}
-        }
-        Err(io::Error::other("the fuse has burnt"))
-    }
-
-    fn remove(&mut self, name: &str) -> io::Result<()> {
-        self.atomic(|inner| inner.remove(name))
-    }
-
-    fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
-        self.atomic(|inner| inner.rename(from, to))
-    }
-
-    fn attach(&mut self, size: u64) -> io::Result<()> {
-        self.inner.attach(size)
-    }
-
-    fn put(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
-        match self.step() {
-            Step::Whole => return self.inner.put(at, bytes),
-            Step::Cut => self.inner.put(at, &bytes[..self.cut.of(bytes.len())])?,
-            Step::Dead => {}
-        }
-        Err(io::Error::other("the fuse has burnt"))
-    }
-
-    fn commit(&mut self, at: u64, word: u64) -> io::Result<()> {
-        self.atomic(|inner| inner.commit(at, word))
-    }
-}
-
 /// Everything that a controller or an actor can see of a bank.
 #[derive(Debug, PartialEq)]
 struct Seen {
@@ -173,13 +42,7 @@ fn options(dir: &Path) -> BankOptions {
 }
 
 fn fused(options: &BankOptions, fuse: &Fuse, cut: Cut) -> Result<(Bank, Opened), crate::OpenError> {
-    open_with(options, |inner| {
-        Box::new(Fused {
-            inner,
-            fuse: fuse.clone(),
-            cut,
-        })
-    })
+    open_with(options, |inner| Box::new(Fused::new(inner, fuse, cut)))
 }
 
 /// Looks at a bank, and checks that its directory holds what its catalogue names and no more.
@@ -330,9 +193,9 @@ fn burn(
     for steps in 1.. {
         let options = furnished(root, &mut serial);
         reopened(&options);
-        let fuse = Fuse::new(NEVER);
+        let fuse = Fuse::new(Fuse::NEVER);
         let (mut bank, _) = fused(&options, &fuse, cut).unwrap();
-        fuse.0.store(steps, Ordering::SeqCst);
+        fuse.set(steps);
         let result = operation.1(&mut bank);
         drop(bank);
         if !fuse.burnt() {
@@ -458,9 +321,9 @@ fn a_crash_while_a_bank_is_discarded_leaves_it_whole_or_empty() {
     for steps in 1.. {
         let options = furnished(root.path(), &mut serial);
         let before = reopened(&options);
-        let fuse = Fuse::new(NEVER);
+        let fuse = Fuse::new(Fuse::NEVER);
         let (bank, _) = fused(&options, &fuse, Cut::Nothing).unwrap();
-        fuse.0.store(steps, Ordering::SeqCst);
+        fuse.set(steps);
         let result = bank.discard();
         if !fuse.burnt() {
             result.unwrap();
@@ -481,15 +344,15 @@ fn a_crash_while_a_bank_is_discarded_leaves_it_whole_or_empty() {
 fn after_a_failed_write_nothing_more_is_written() {
     let root = memory();
     let options = furnished(root.path(), &mut 0);
-    let fuse = Fuse::new(NEVER);
+    let fuse = Fuse::new(Fuse::NEVER);
     let (mut bank, _) = fused(&options, &fuse, Cut::Half).unwrap();
-    fuse.0.store(2, Ordering::SeqCst);
+    fuse.set(2);
     assert!(matches!(
         bank.free(name("a"), ONE),
         Err(PmmError::Io { .. })
     ));
     // The medium works again; what it holds is not known.
-    fuse.0.store(NEVER, Ordering::SeqCst);
+    fuse.set(Fuse::NEVER);
     assert!(matches!(bank.free(name("c"), ONE), Err(PmmError::Poisoned)));
     assert!(matches!(
         bank.reserve_aids(Aid(900)),

@@ -56,6 +56,8 @@ mod store;
 
 #[cfg(test)]
 mod crash_tests;
+#[cfg(test)]
+mod fuse;
 
 pub use access::Owner;
 pub use bank::Bank;

@@ -14,7 +14,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
 use rustix::fs::{
-    AtFlags, Dir, FallocateFlags, Mode, OFlags, fallocate, fsync, openat, renameat, unlinkat,
+    AtFlags, Dir, FallocateFlags, FlockOperation, Mode, OFlags, fallocate, flock, fsync, openat,
+    renameat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -116,6 +117,13 @@ impl DirStore {
             fsync(&self.dir)?;
         }
         Ok(())
+    }
+}
+
+impl Drop for DirStore {
+    fn drop(&mut self) {
+        // Closing would leave the lock to a child that was forked and has not come to its exec yet.
+        let _ = flock(&self.dir, FlockOperation::Unlock);
     }
 }
 

@@ -178,9 +178,11 @@ fn a_bank_of_another_version_is_refused_by_number() {
     assert_eq!(listing(&options.dir), before);
 }
 
+type Damage = fn(&BankOptions);
+
 #[test]
 fn damage_anywhere_is_reported_with_its_offset_and_nothing_is_touched() {
-    let damages: [(&str, u64, fn(&BankOptions)); 8] = [
+    let damages: [(&str, u64, Damage); 8] = [
         ("RFRNBANK", 0, |o| {
             catalogue(o).write_all_at(b"X", 0).unwrap()
         }),
@@ -350,7 +352,7 @@ fn tunables_that_make_no_bank_are_refused_and_nothing_is_made() {
             ..good.clone()
         },
         BankOptions {
-            window_base: u64::MAX & !4095,
+            window_base: !4095,
             ..good.clone()
         },
         BankOptions {

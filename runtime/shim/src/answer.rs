@@ -5,15 +5,13 @@
 //! about the program itself goes to the kernel unchanged. Opening `/proc/self/exe` needs no help: it
 //! opens the image. Must never answer a path where this is no template.
 
-use core::ffi::{CStr, c_char, c_int};
+use core::ffi::{c_char, c_void};
 use core::ptr;
 
 use crate::environ::{self, EXE, SCRIPT};
-use crate::start;
+use crate::start::{self, Hidden};
 use crate::syscalls::{self, AT_FDCWD, Fd};
 use crate::text::{KeptPath, bytes_of, number};
-
-const ENOENT: c_int = 2;
 
 /// Whose path is asked for, if it is one of ours.
 fn subject(path: &[u8]) -> Option<&'static KeptPath> {
@@ -146,13 +144,9 @@ pub unsafe extern "C" fn realpath(path: *const c_char, resolved: *mut c_char) ->
         }
     }
     type RealPath = unsafe extern "C" fn(*const c_char, *mut c_char) -> *mut c_char;
-    const NAME: &CStr = c"realpath";
-    let Some(next) = start::next(NAME) else {
-        start::set_errno(ENOENT);
-        return ptr::null_mut();
-    };
+    static NEXT: Hidden = Hidden::new(c"realpath");
     // SAFETY: libc's function of this name has this type.
-    let next = unsafe { core::mem::transmute::<*mut core::ffi::c_void, RealPath>(next) };
+    let next = unsafe { core::mem::transmute::<*mut c_void, RealPath>(NEXT.address()) };
     // SAFETY: the caller's promise.
     unsafe { next(path, resolved) }
 }

@@ -1,9 +1,9 @@
 //! The object that is preloaded into templates, and the stub that stands in where that can't be.
 //!
-//! `runtime/image/build.rs` compiles this crate twice: as a shared object (`--cfg shim_object`),
-//! which takes over `__libc_start_main` of a dynamically linked program, and as a static executable
-//! without a libc (`--cfg shim_stub`), which is the template of programs that can't be forked. Both
-//! serve fork requests with the same loop. For cargo it is an ordinary library that nobody links, so
+//! `runtime/image/build.rs` compiles this crate three times: as a shared object (`--cfg shim_object`),
+//! which takes over `__libc_start_main` of a dynamically linked program; the same for interpreters of
+//! scripts (`--cfg shim_script` as well); and as a static executable without a libc (`--cfg shim_stub`),
+//! which is the template of programs that can't be forked. All serve fork requests with the same loop. For cargo it is an ordinary library that nobody links, so
 //! that every check sees its code.
 //!
 //! It runs inside other people's programs, at a moment when they believe that nothing has happened
@@ -18,17 +18,19 @@
 //! | `serve` | the loop of a template: fork, reap, report |
 //! | `life` | what a child does between fork and `main`: prefault, sleep, take its start |
 //! | `environ` | takes Refrain's traces out of the environment, gives a life its two variables |
+//! | `script` | opening a script opens its bytes in the image |
 //! | `answer` | `readlink("/proc/self/exe")` answers the program's path |
 #![no_std]
 #![cfg_attr(shim_stub, no_main)]
 #![allow(unsafe_code)]
-// The two cfgs are set by runtime/image/build.rs only, not by cargo.
+// The cfgs are set by runtime/image/build.rs only, not by cargo.
 #![allow(unexpected_cfgs)]
 
 pub mod answer;
 pub mod environ;
 pub mod life;
 pub mod prefault;
+pub mod script;
 pub mod serve;
 pub mod socket;
 pub mod start;
@@ -43,7 +45,11 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     syscalls::exit(125)
 }
 
-/// Named by the unwind tables of `core`, never called: both objects abort on panic.
+// Named by the unwind tables of `core`, never called: both objects abort on panic. Hidden, or it
+// would stand in front of the real one of programs that link Rust's library dynamically.
 #[cfg(any(shim_object, shim_stub))]
-#[unsafe(no_mangle)]
-extern "C" fn rust_eh_personality() {}
+core::arch::global_asm!(
+    ".globl rust_eh_personality",
+    ".hidden rust_eh_personality",
+    "rust_eh_personality:",
+);

@@ -106,6 +106,7 @@ pub unsafe extern "C" fn __libc_start_main(
     let mut entry = main;
     if environ::template_fds().is_some() {
         MAIN.store(main as *mut c_void, Ordering::Relaxed);
+        crate::script::prepare();
         entry = template_main;
     }
     // SAFETY: with the caller's own arguments, and a `main` of the same type.
@@ -165,9 +166,40 @@ pub fn set_errno(value: i32) {
     unsafe { *place = value };
 }
 
+/// A function of the program's libc that one of ours hides, looked up once.
+#[derive(Debug)]
+pub struct Hidden {
+    name: &'static CStr,
+    found: AtomicPtr<c_void>,
+}
+
+impl Hidden {
+    /// The function of this name.
+    #[must_use]
+    pub const fn new(name: &'static CStr) -> Self {
+        Self {
+            name,
+            found: AtomicPtr::new(ptr::null_mut()),
+        }
+    }
+
+    /// Its address; the program ends where there is none, as it would have by not being linked.
+    #[must_use]
+    pub fn address(&self) -> *mut c_void {
+        let known = self.found.load(Ordering::Relaxed);
+        if !known.is_null() {
+            return known;
+        }
+        let Some(found) = next(self.name) else {
+            syscalls::exit(127)
+        };
+        self.found.store(found, Ordering::Relaxed);
+        found
+    }
+}
+
 /// The function of this name that ours hides.
-#[must_use]
-pub fn next(name: &CStr) -> Option<*mut c_void> {
+fn next(name: &CStr) -> Option<*mut c_void> {
     const RTLD_NEXT: *mut c_void = ptr::without_provenance_mut(usize::MAX);
     // SAFETY: a C string; the handle asks for the objects behind this one.
     let found = unsafe { dlsym(RTLD_NEXT, name.as_ptr()) };

@@ -4,9 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hr_ctrl_core::{
-    ActorKey, Effect, Event, HaltLevel, Kind, Limits, Refusal, Requester, StopHow, Target, Ticket,
+    ActorKey, Effect, Event, HaltLevel, Kind, Limits, Refusal, Requester, StopHow, Ticket,
 };
 use refrain_abi::{ActorName, Aid, Gid, LifeNo};
+
+mod settle;
+mod stop;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mode {
@@ -134,27 +137,8 @@ impl Naive {
                     self.out.push(Effect::Refused { ticket, why });
                 }
             }
-            Event::SiteRestart { ticket } => match self.mode {
-                Mode::Halting(_) | Mode::Halted => {
-                    let why = Refusal::SiteStopping;
-                    self.out
-                        .extend(ticket.map(|ticket| Effect::Refused { ticket, why }));
-                }
-                mode => {
-                    self.waiters.extend(ticket);
-                    if mode == Mode::Running {
-                        self.restart_site();
-                    }
-                }
-            },
-            Event::BootActorsReset if self.mode == Mode::Resetting => {
-                self.mode = Mode::Running;
-                self.restarting = self.gids();
-                self.restarting
-                    .retain(|gid| !self.killing.contains_key(gid));
-                let done = std::mem::take(&mut self.waiters).into_iter();
-                self.out.extend(done.map(|ticket| Effect::Done { ticket }));
-            }
+            Event::SiteRestart { ticket } => self.ask_restart(ticket),
+            Event::BootActorsReset => self.reset(),
             Event::Halt { level } => self.halt(level),
             Event::Restore {
                 name,
@@ -170,7 +154,6 @@ impl Naive {
                 self.actors[i].ended = last_life.map(|_| clean);
                 return Vec::new();
             }
-            Event::BootActorsReset => {}
         }
         while self.settle() {}
         std::mem::take(&mut self.out)
@@ -369,220 +352,5 @@ impl Naive {
         if self.actors[i].gid.is_none() {
             self.forget(i);
         }
-    }
-
-    fn stop(&mut self, which: impl Fn(&Actor) -> bool, how: StopHow) {
-        for a in self
-            .actors
-            .iter_mut()
-            .filter(|a| a.alive && a.ended.is_none() && which(a))
-        {
-            let stronger = a.told == Some(StopHow::Tidy) && how == StopHow::Kill;
-            if a.told.is_none() || stronger {
-                a.told = Some(how);
-                let life = a.life.expect("alive");
-                self.out.push(Effect::Stop {
-                    actor: a.key,
-                    life,
-                    how,
-                });
-            }
-        }
-    }
-
-    fn orphan(&mut self, which: impl Fn(&Actor) -> bool) {
-        let mut late = Vec::new();
-        for a in self
-            .actors
-            .iter_mut()
-            .filter(|a| a.loading && a.kind != Kind::Direct)
-        {
-            if which(a) {
-                a.orphaned = true;
-                late.extend(a.asks.drain(1..));
-            }
-        }
-        self.cancel(late);
-    }
-
-    fn fail(&mut self, gid: Gid, failed: ActorKey, at_ms: u64) {
-        let notes = self.failures.entry(gid).or_default();
-        notes.retain(|&note| at_ms.saturating_sub(note) < self.limits.interval_ms);
-        notes.push(at_ms);
-        let badness = notes.len() as u32;
-        if badness > self.limits.max_badness {
-            self.out.push(Effect::BadnessPassed { gid, badness });
-            self.restart_site();
-            return;
-        }
-        self.restarting.insert(gid);
-        self.stop(|a| a.gid == Some(gid), StopHow::Kill);
-        self.orphan(|a| a.gid == Some(gid));
-        self.out.push(Effect::GroupRestarts {
-            gid,
-            failed,
-            badness,
-        });
-    }
-
-    fn restart_site(&mut self) {
-        self.mode = Mode::Stopping;
-        self.restarting.clear();
-        self.failures.clear();
-        self.blocked.clear();
-        self.stop(|_| true, StopHow::Kill);
-        self.orphan(|_| true);
-        for gid in self.gids() {
-            self.terminate_if_clean(gid);
-        }
-    }
-
-    fn halt(&mut self, level: HaltLevel) {
-        let rank = |level| match level {
-            HaltLevel::Halt => 0,
-            HaltLevel::Cold => 1,
-            HaltLevel::Immediate => 2,
-        };
-        match self.mode {
-            Mode::Halted => return,
-            Mode::Halting(now) if rank(now) >= rank(level) => return,
-            _ => self.mode = Mode::Halting(level),
-        }
-        let why = || Refusal::SiteStopping;
-        let waiters = std::mem::take(&mut self.waiters).into_iter();
-        self.out
-            .extend(waiters.map(|ticket| Effect::Refused { ticket, why: why() }));
-        let tidy = level == HaltLevel::Halt;
-        self.stop(|_| true, if tidy { StopHow::Tidy } else { StopHow::Kill });
-    }
-
-    fn kill(
-        &mut self,
-        ticket: Ticket,
-        target: Target,
-        tidy: bool,
-        by: Requester,
-    ) -> Result<(), Refusal> {
-        let own = self.asker(by)?;
-        let how = if tidy { StopHow::Tidy } else { StopHow::Kill };
-        let gid = match target {
-            Target::Group(gid) => Some(gid),
-            Target::Aid(aid) => {
-                let found = self.actors.iter().position(|a| a.alive && a.aid == aid);
-                let stale = aid.0 > 0 && aid.0 <= self.aids;
-                let i = found.ok_or(Refusal::NoSuchAid { aid, stale })?;
-                if self.actors[i].gid.is_none() {
-                    if own.is_some() {
-                        return Err(Refusal::NoSuchAid { aid, stale: false });
-                    }
-                    self.actors[i].killers.push(ticket);
-                    self.stop(|a| a.alive && a.aid == aid, how);
-                }
-                self.actors[i].gid
-            }
-        };
-        let Some(gid) = gid else { return Ok(()) };
-        if own.is_some_and(|own| own != gid) {
-            return Err(Refusal::NotYourGroup { gid });
-        }
-        if !self.gids().contains(&gid) {
-            return Err(Refusal::NoSuchGroup { gid });
-        }
-        self.killing.entry(gid).or_default().push(ticket);
-        self.restarting.remove(&gid);
-        self.stop(|a| a.gid == Some(gid), how);
-        Ok(())
-    }
-
-    /// Looks at the whole site for something that is due; whether there was anything.
-    fn settle(&mut self) -> bool {
-        let before = self.out.len();
-        for gid in self.gids() {
-            self.settle_group(gid);
-        }
-        let gids = self.gids();
-        self.failures.retain(|gid, _| gids.contains(gid));
-        self.blocked.retain(|gid| gids.contains(gid));
-        let alive = self.actors.iter().any(|a| a.alive);
-        let ordinary = self.actors.iter().any(|a| a.loading && a.gid.is_none());
-        let loading = self.actors.iter().any(|a| a.loading);
-        match self.mode {
-            Mode::Stopping if !alive && !ordinary => {
-                self.mode = Mode::Resetting;
-                self.out.push(Effect::ResetBootActors);
-            }
-            Mode::Halting(level) if !alive && !loading => {
-                self.mode = Mode::Halted;
-                while !self.actors.is_empty() {
-                    self.forget(0);
-                }
-                self.out.push(Effect::Halted { level });
-            }
-            _ => {}
-        }
-        self.out.len() > before
-    }
-
-    fn settle_group(&mut self, gid: Gid) {
-        let loading = self.actors.iter().any(|a| a.gid == Some(gid) && a.loading);
-        if loading || self.actors.iter().any(|a| a.gid == Some(gid) && a.alive) {
-            self.blocked.remove(&gid);
-        }
-        if self.actors.iter().any(|a| a.gid == Some(gid) && a.alive) {
-            return;
-        }
-        if self.killing.contains_key(&gid) {
-            if !loading {
-                self.terminate(gid);
-            }
-            return;
-        }
-        if matches!(self.mode, Mode::Stopping | Mode::Resetting) {
-            self.terminate_if_clean(gid);
-        }
-        if self.mode != Mode::Running {
-            return;
-        }
-        if self.restarting.remove(&gid) {
-            for i in 0..self.actors.len() {
-                let a = &mut self.actors[i];
-                if a.gid == Some(gid) && a.kind == Kind::Direct && !a.loading {
-                    let ticket = a.asks.pop();
-                    self.begin(i, ticket);
-                } else if a.gid == Some(gid) {
-                    a.ended = None;
-                }
-            }
-            if self.actors.iter().any(|a| a.gid == Some(gid) && a.alive) {
-                return;
-            }
-        }
-        if !loading && !self.terminate_if_clean(gid) && self.blocked.insert(gid) {
-            let left = self
-                .actors
-                .iter()
-                .filter(|a| a.gid == Some(gid) && !a.is_clean());
-            let names = left.map(|a| a.name).collect();
-            self.out.push(Effect::Blocked { gid, names });
-        }
-    }
-
-    fn terminate_if_clean(&mut self, gid: Gid) -> bool {
-        let mut members = self.actors.iter().filter(|a| a.gid == Some(gid)).peekable();
-        let clean = members.peek().is_some() && members.all(Actor::is_clean);
-        if clean {
-            self.terminate(gid);
-        }
-        clean
-    }
-
-    fn terminate(&mut self, gid: Gid) {
-        while let Some(i) = self.actors.iter().position(|a| a.gid == Some(gid)) {
-            self.forget(i);
-        }
-        self.out.push(Effect::GroupTerminated { gid });
-        let killers = self.killing.remove(&gid).unwrap_or_default();
-        self.out
-            .extend(killers.into_iter().map(|ticket| Effect::Done { ticket }));
     }
 }

@@ -14,12 +14,14 @@ use crate::rig::{Rig, word};
 const DOC: &str = include_str!("../../../../docs/restart-states.md");
 
 type Named<T> = (&'static str, T);
+/// Makes an event that fits the rig.
+type Make = fn(&mut Rig) -> Event;
 
 /// One table: how to bring a rig into each state, what may happen, and how to read the state.
 struct Table {
     heading: &'static str,
     states: Vec<Named<fn() -> Rig>>,
-    events: Vec<Named<fn(&mut Rig) -> Event>>,
+    events: Vec<Named<Make>>,
     state_of: fn(&Rig) -> String,
 }
 

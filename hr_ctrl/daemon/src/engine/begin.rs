@@ -30,8 +30,14 @@ impl Engine {
         aid: Aid,
         ticket: Option<Ticket>,
     ) {
-        let Some(runtime) = self.actors.get_mut(&actor) else { return };
-        let mut begin = Begin { life, aid, stopped: false };
+        let Some(runtime) = self.actors.get_mut(&actor) else {
+            return;
+        };
+        let mut begin = Begin {
+            life,
+            aid,
+            stopped: false,
+        };
         let mut rebuild = false;
         if let Some(ticket) = ticket
             && let Some(Pending::Run(request)) = self.tickets.get_mut(&ticket)
@@ -79,12 +85,21 @@ impl Engine {
 
     /// Wakes `standby` as the life that `begin` describes.
     pub(super) fn wake(&mut self, actor: ActorKey, standby: Standby, begin: Begin) {
-        let Some(runtime) = self.actors.get_mut(&actor) else { return };
+        let Some(runtime) = self.actors.get_mut(&actor) else {
+            return;
+        };
         if standby.start_queued.is_none() {
-            let frame = StartFrame { life: begin.life, serial: standby.serial, stopped: begin.stopped };
+            let frame = StartFrame {
+                life: begin.life,
+                serial: standby.serial,
+                stopped: begin.stopped,
+            };
             queue_start(runtime, &standby, &frame, self.null.as_fd());
         }
-        runtime.control.wake.store(standby.serial.0, Ordering::Release);
+        runtime
+            .control
+            .wake
+            .store(standby.serial.0, Ordering::Release);
         let _ = futex::wake(&runtime.control.wake, i32::MAX as u32);
         runtime.life = Some(Life {
             no: begin.life,
@@ -103,22 +118,38 @@ impl Engine {
         actix_rt::spawn(async move {
             // Everything that is ready on this thread goes first: other members' wake-ups above all.
             tokio::task::yield_now().await;
-            engine.borrow_mut().after_begin(actor, begin.life, begin.aid, socket);
+            engine
+                .borrow_mut()
+                .after_begin(actor, begin.life, begin.aid, socket);
         });
     }
 
     /// Off the path: serve the life's requests, write the catalogue, make the next standby.
-    fn after_begin(&mut self, actor: ActorKey, life: LifeNo, aid: Aid, socket: std::os::fd::OwnedFd) {
+    fn after_begin(
+        &mut self,
+        actor: ActorKey,
+        life: LifeNo,
+        aid: Aid,
+        socket: std::os::fd::OwnedFd,
+    ) {
         self.reserve_aids(aid);
         let restarts = self.core.view(actor).map_or(0, |view| view.restarts);
-        let Some(runtime) = self.actors.get_mut(&actor) else { return };
+        let Some(runtime) = self.actors.get_mut(&actor) else {
+            return;
+        };
         runtime.last_aid = Some(aid);
-        let (Some(running), Ok(page)) = (&runtime.life, runtime.page.try_clone()) else { return };
+        let (Some(running), Ok(page)) = (&runtime.life, runtime.page.try_clone()) else {
+            return;
+        };
         if running.no != life {
             return;
         }
         self.parts.pmm.do_send(pmm::ServeLife {
-            asker: pmm::Asker { actor, name: runtime.name, gid: runtime.gid, life },
+            asker: pmm::Asker {
+                actor,
+                gid: runtime.gid,
+                life,
+            },
             aid,
             serial: running.serial,
             capability: running.capability,
@@ -127,7 +158,12 @@ impl Engine {
         });
         if runtime.gid.is_some() {
             let name = runtime.name;
-            self.parts.pmm.do_send(pmm::RecordLife { name, life, restarts, clean: false });
+            self.parts.pmm.do_send(pmm::RecordLife {
+                name,
+                life,
+                restarts,
+                clean: false,
+            });
         }
         if runtime.kind == Kind::Ordinary {
             return;
@@ -142,13 +178,25 @@ impl Engine {
 
     /// Queues the start frame of the next life, where what it will say is known beforehand.
     pub(super) fn queue_ahead(&mut self, actor: ActorKey) {
-        let Some(runtime) = self.actors.get_mut(&actor) else { return };
-        let Some(running) = runtime.life.as_ref().filter(|_| runtime.kind == Kind::Direct) else {
+        let Some(runtime) = self.actors.get_mut(&actor) else {
+            return;
+        };
+        let Some(running) = runtime
+            .life
+            .as_ref()
+            .filter(|_| runtime.kind == Kind::Direct)
+        else {
             return;
         };
         let next = running.no.next();
-        let Some(mut standby) = runtime.standby.take() else { return };
-        let frame = StartFrame { life: next, serial: standby.serial, stopped: false };
+        let Some(mut standby) = runtime.standby.take() else {
+            return;
+        };
+        let frame = StartFrame {
+            life: next,
+            serial: standby.serial,
+            stopped: false,
+        };
         if queue_start(runtime, &standby, &frame, self.null.as_fd()) {
             standby.start_queued = Some(next);
         }
@@ -186,4 +234,3 @@ fn same_start(old: &crate::site::StartSpec, new: &crate::site::StartSpec) -> boo
     };
     *old == other
 }
-

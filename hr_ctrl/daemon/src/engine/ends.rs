@@ -25,12 +25,22 @@ const ROUND_MS: u64 = 50;
 impl Engine {
     /// A pidfd that we watch has become readable: a life's, or a standby's.
     pub(super) fn child_ended(&mut self, actor: ActorKey, serial: Serial) {
-        let Some(runtime) = self.actors.get_mut(&actor) else { return };
-        if runtime.standby.take_if(|standby| standby.serial == serial).is_some() {
+        self.tell_restart(actor, true);
+        let Some(runtime) = self.actors.get_mut(&actor) else {
+            return;
+        };
+        if runtime
+            .standby
+            .take_if(|standby| standby.serial == serial)
+            .is_some()
+        {
             // Killed from outside, or by the kernel for want of memory.
             return self.want_standby(actor);
         }
-        let Some(life) = runtime.life.as_mut().filter(|life| life.serial == serial && !life.ended)
+        let Some(life) = runtime
+            .life
+            .as_mut()
+            .filter(|life| life.serial == serial && !life.ended)
         else {
             return;
         };
@@ -40,7 +50,12 @@ impl Engine {
         // Which of the two notices of an end comes first is the kernel's choice.
         runtime.last_pid = (!life.reaped).then_some(pid);
         let at_ms = clock::now_monotonic_ms();
-        self.step(Event::Ended { actor, life: no, clean, at_ms });
+        self.step(Event::Ended {
+            actor,
+            life: no,
+            clean,
+            at_ms,
+        });
         self.settle(actor);
         self.after_end(actor, no, clean);
     }
@@ -51,16 +66,24 @@ impl Engine {
     /// told of; it would be taken for something left behind. The next life needs it anyway, so this
     /// waits: whoever reports it calls here again.
     pub(super) fn settle(&mut self, actor: ActorKey) {
-        let Some(runtime) = self.actors.get_mut(&actor) else { return };
+        let Some(runtime) = self.actors.get_mut(&actor) else {
+            return;
+        };
         if runtime.forking.is_some() {
             self.hear_template(actor);
         }
-        let Some(runtime) = self.actors.get_mut(&actor) else { return };
+        let Some(runtime) = self.actors.get_mut(&actor) else {
+            return;
+        };
         if runtime.forking.is_some() || runtime.building {
             return;
         }
         let nothing_left = runtime.left_behind().is_empty();
-        let Some(life) = runtime.life.as_mut().filter(|life| life.ended && !life.sweeping) else {
+        let Some(life) = runtime
+            .life
+            .as_mut()
+            .filter(|life| life.ended && !life.sweeping)
+        else {
             return;
         };
         let no = life.no;
@@ -83,10 +106,17 @@ impl Engine {
     fn after_end(&mut self, actor: ActorKey, life: LifeNo, clean: bool) {
         self.parts.pmm.do_send(pmm::LifeEnded { actor, life });
         let restarts = self.core.view(actor).map_or(0, |view| view.restarts);
-        let Some(runtime) = self.actors.get_mut(&actor) else { return };
+        let Some(runtime) = self.actors.get_mut(&actor) else {
+            return;
+        };
         if clean && runtime.gid.is_some() {
             let name = runtime.name;
-            self.parts.pmm.do_send(pmm::RecordLife { name, life, restarts, clean: true });
+            self.parts.pmm.do_send(pmm::RecordLife {
+                name,
+                life,
+                restarts,
+                clean: true,
+            });
         }
     }
 }
@@ -94,7 +124,7 @@ impl Engine {
 impl ActorRuntime {
     /// The pids of what the life that has ended left behind.
     pub(super) fn left_behind(&self) -> Vec<u32> {
-        let template = self.template.as_ref().map(|template| template.template.pid());
+        let template = self.template.as_ref().map(|template| template.template.pid);
         let mut left = self.contained.members(template);
         let known = [
             template,
@@ -118,12 +148,19 @@ impl ActorRuntime {
         let clean = self.control.clean.load(Ordering::Acquire);
         let errno = self.control.exec_errno.swap(0, Ordering::Relaxed);
         let how = if errno != 0 {
-            format!("exec failed: {}", std::io::Error::from_raw_os_error(errno as i32))
+            format!(
+                "exec failed: {}",
+                std::io::Error::from_raw_os_error(errno as i32)
+            )
         } else {
             status.to_string()
         };
         let was_clean = serial.is_some_and(|serial| serial.0 == clean);
-        self.last_end = Some(if was_clean { format!("clean, {how}") } else { how });
+        self.last_end = Some(if was_clean {
+            format!("clean, {how}")
+        } else {
+            how
+        });
         if self.last_pid == Some(pid) {
             self.last_pid = None;
         }
@@ -136,15 +173,27 @@ async fn sweep(engine: SharedEngine, actor: ActorKey, life: LifeNo) {
     for round in 0.. {
         let pinned = {
             let borrowed = engine.borrow();
-            let Some(runtime) = borrowed.actors.get(&actor) else { return };
+            let Some(runtime) = borrowed.actors.get(&actor) else {
+                return;
+            };
             let left = runtime.left_behind();
-            let pinned =
-                left.iter().filter_map(|pid| Some((*pid, PidFd::open(*pid).ok()?))).collect::<Vec<_>>();
+            let pinned = left
+                .iter()
+                .filter_map(|pid| Some((*pid, PidFd::open(*pid).ok()?)))
+                .collect::<Vec<_>>();
             let still = runtime.left_behind();
-            pinned.into_iter().filter(|(pid, _)| still.contains(pid)).collect::<Vec<_>>()
+            pinned
+                .into_iter()
+                .filter(|(pid, _)| still.contains(pid))
+                .collect::<Vec<_>>()
         };
         if pinned.is_empty() {
-            if engine.borrow().actors.get(&actor).is_some_and(|runtime| runtime.left_behind().is_empty()) {
+            if engine
+                .borrow()
+                .actors
+                .get(&actor)
+                .is_some_and(|runtime| runtime.left_behind().is_empty())
+            {
                 break;
             }
             // Members that no pidfd can be had for are on their way out.
@@ -163,7 +212,9 @@ async fn sweep(engine: SharedEngine, actor: ActorKey, life: LifeNo) {
         for (_, pidfd) in &pinned {
             let _ = pidfd.send_signal(Signal::KILL);
         }
-        let ends = pinned.into_iter().map(|(_, pidfd)| watch::readable(Rc::new(pidfd)));
+        let ends = pinned
+            .into_iter()
+            .map(|(_, pidfd)| watch::readable(Rc::new(pidfd)));
         let all = futures_util::future::join_all(ends);
         let _ = tokio::time::timeout(Duration::from_millis(ROUND_MS), all).await;
     }

@@ -14,8 +14,11 @@ const REMOVE_TRIES: u32 = 100;
 impl Engine {
     /// Carries out `Forget`: drops template, standby, image and registration.
     pub(super) fn forget(&mut self, actor: ActorKey) {
+        self.tell_restart(actor, true);
         self.drop_template_quietly(actor);
-        let Some(mut runtime) = self.actors.remove(&actor) else { return };
+        let Some(mut runtime) = self.actors.remove(&actor) else {
+            return;
+        };
         if runtime.registered {
             self.parts.pmm.do_send(pmm::Deregister(runtime.name));
         }
@@ -29,9 +32,12 @@ impl Engine {
         let (standby, life) = (runtime.standby.take(), runtime.life.take());
         let contained = runtime.contained;
         actix_rt::spawn(async move {
-            for pidfd in [standby.map(|standby| standby.pidfd), life.map(|life| life.pidfd)]
-                .into_iter()
-                .flatten()
+            for pidfd in [
+                standby.map(|standby| standby.pidfd),
+                life.map(|life| life.pidfd),
+            ]
+            .into_iter()
+            .flatten()
             {
                 let _ = watch::readable(pidfd).await;
             }
@@ -44,7 +50,10 @@ impl Engine {
 
     /// As [`Engine::drop_template`], but keeps the standby's pidfd: its end is waited for.
     fn drop_template_quietly(&mut self, actor: ActorKey) {
-        let standby = self.actors.get_mut(&actor).and_then(|runtime| runtime.standby.take());
+        let standby = self
+            .actors
+            .get_mut(&actor)
+            .and_then(|runtime| runtime.standby.take());
         self.drop_template(actor);
         if let Some(standby) = &standby {
             let _ = standby.pidfd.send_signal(refrain_sys::Signal::KILL);

@@ -4,14 +4,14 @@
 //! delays nobody's restart.
 
 use std::ffi::CString;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hr_ctrl_core::{ActorKey, Event, Kind, Ticket};
 use refrain_abi::{ActorName, Gid, LifeNo, Serial};
-use refrain_image::{Image, Program};
+use refrain_image::kept::Record;
+use refrain_image::{Image, Program, find_in_path};
 use refrain_sys::mapping;
+use serde::{Deserialize, Serialize};
 
 use super::runtime::ActorRuntime;
 use super::{Engine, Pending, SharedEngine};
@@ -32,7 +32,11 @@ impl Engine {
         let Some(Pending::Run(request)) = self.tickets.get(&ticket) else {
             return self.deferred.push_back(Event::LoadFailed { actor });
         };
-        let spec = StartSpec { name, gid, ..request.spec.clone() };
+        let spec = StartSpec {
+            name,
+            gid,
+            ..request.spec.clone()
+        };
         match self.new_runtime(actor, kind, spec) {
             Ok(mut runtime) => {
                 runtime.loading = Some(ticket);
@@ -47,10 +51,17 @@ impl Engine {
     }
 
     /// What one actor needs besides its image: control page, output pipe, containment.
-    fn new_runtime(&self, actor: ActorKey, kind: Kind, spec: StartSpec) -> Result<ActorRuntime, String> {
-        let (page, control) = mapping::create_control_page().map_err(|e| format!("control page: {e}"))?;
+    fn new_runtime(
+        &self,
+        actor: ActorKey,
+        kind: Kind,
+        spec: StartSpec,
+    ) -> Result<ActorRuntime, String> {
+        let (page, control) =
+            mapping::create_control_page().map_err(|e| format!("control page: {e}"))?;
         let (read, write) = std::io::pipe().map_err(|e| format!("output pipe: {e}"))?;
-        refrain_sys::process::set_nonblocking(&read, true).map_err(|e| format!("output pipe: {e}"))?;
+        refrain_sys::process::set_nonblocking(&read, true)
+            .map_err(|e| format!("output pipe: {e}"))?;
         self.parts.output.adopt(spec.name, read.into());
         Ok(ActorRuntime {
             name: spec.name,
@@ -74,6 +85,7 @@ impl Engine {
             last_serial: Serial(0),
             last_pid: None,
             last_end: None,
+            restart_to_tell: None,
             last_aid: None,
             start: None,
             registered: false,
@@ -95,19 +107,23 @@ impl Engine {
             Some(Pending::Run(request)) => self.core.find_name(&request.spec.name),
             _ => None,
         });
-        let Some(runtime) = loaded.and_then(|actor| self.actors.get_mut(&actor)) else { return };
+        let Some(runtime) = loaded.and_then(|actor| self.actors.get_mut(&actor)) else {
+            return;
+        };
         let Some(gid) = runtime.gid else { return };
         runtime.registered = true;
-        let spec = serde_json::to_vec(&runtime.spec).unwrap_or_default();
-        self.parts.pmm.do_send(pmm::Register(refrain_pmm::Registration {
-            name: runtime.name,
-            gid,
-            direct: runtime.kind == Kind::Direct,
-            life: LifeNo(0),
-            restarts: 0,
-            clean: false,
-            spec,
-        }));
+        let spec = serde_json::to_vec(&Registered::of(runtime)).unwrap_or_default();
+        self.parts
+            .pmm
+            .do_send(pmm::Register(refrain_pmm::Registration {
+                name: runtime.name,
+                gid,
+                direct: runtime.kind == Kind::Direct,
+                life: LifeNo(0),
+                restarts: 0,
+                clean: false,
+                spec,
+            }));
     }
 
     /// At boot: takes over the registrations that a bank holds, with the images that were kept.
@@ -115,12 +131,18 @@ impl Engine {
         let mut kept = kept;
         for registration in registrations {
             let name = registration.name;
-            let Ok(spec) = serde_json::from_slice::<StartSpec>(&registration.spec) else {
-                self.parts.output.say(format!("HR_CTRL: {name}: its registration cannot be read; dropped"));
+            let Ok(entry) = serde_json::from_slice::<Registered>(&registration.spec) else {
+                self.parts.output.say(format!(
+                    "HR_CTRL: {name}: its registration cannot be read; dropped"
+                ));
                 self.parts.pmm.do_send(pmm::Deregister(name));
                 continue;
             };
-            let kind = if registration.direct { Kind::Direct } else { Kind::Indirect };
+            let kind = if registration.direct {
+                Kind::Direct
+            } else {
+                Kind::Indirect
+            };
             self.step(Event::Restore {
                 name,
                 gid: registration.gid,
@@ -129,22 +151,54 @@ impl Engine {
                 restarts: registration.restarts,
                 clean: registration.clean,
             });
-            let Some(actor) = self.core.find_name(&name) else { continue };
-            let image = kept.iter().position(|image| image.name == name).map(|at| kept.swap_remove(at));
-            match self.new_runtime(actor, kind, spec) {
+            let Some(actor) = self.core.find_name(&name) else {
+                continue;
+            };
+            let image = kept
+                .iter()
+                .position(|image| image.name == name)
+                .map(|at| kept.swap_remove(at));
+            match self.new_runtime(actor, kind, entry.start.clone()) {
                 Ok(mut runtime) => {
                     runtime.registered = true;
-                    if let Some(image) = image {
-                        runtime.program = take_kept(&runtime.spec, image);
-                    }
+                    runtime.program = image.and_then(|image| entry.take_kept(image));
                     self.actors.insert(actor, runtime);
                 }
                 Err(why) => self.parts.output.say(format!("HR_CTRL: {name}: {why}")),
             }
         }
         for image in kept {
-            self.parts.nucleus.as_ref().inspect(|nucleus| nucleus.drop_image(image.name));
+            self.parts
+                .nucleus
+                .as_ref()
+                .inspect(|nucleus| nucleus.drop_image(image.name));
         }
+    }
+}
+
+/// What the bank keeps of an actor, for the controller after this one.
+#[derive(Serialize, Deserialize)]
+struct Registered {
+    start: StartSpec,
+    /// Its image without the fds, which nucleus keeps.
+    image: Option<Record>,
+}
+
+impl Registered {
+    fn of(runtime: &ActorRuntime) -> Self {
+        let image = runtime
+            .program
+            .as_ref()
+            .map(|program| program.image.record());
+        Self {
+            start: runtime.spec.clone(),
+            image,
+        }
+    }
+
+    fn take_kept(self, kept: KeptImage) -> Option<Arc<Program>> {
+        let image = Image::from_kept(self.image?, kept.fds).ok()?;
+        describe(&self.start, Arc::new(image)).ok().map(Arc::new)
     }
 }
 
@@ -153,7 +207,9 @@ impl Engine {
 pub(super) async fn image_in_memory(engine: &SharedEngine, actor: ActorKey) -> Result<(), String> {
     let (spec, program) = {
         let borrowed = engine.borrow();
-        let Some(runtime) = borrowed.actors.get(&actor) else { return Ok(()) };
+        let Some(runtime) = borrowed.actors.get(&actor) else {
+            return Ok(());
+        };
         (runtime.spec.clone(), runtime.program.clone())
     };
     let program = match program {
@@ -178,24 +234,34 @@ pub(super) async fn image_in_memory(engine: &SharedEngine, actor: ActorKey) -> R
 }
 
 fn load_image(spec: &StartSpec) -> Result<Image, String> {
-    let path = find_program(spec)?;
-    let search = variable(spec, "PATH").unwrap_or_default();
-    let image = if spec.in_place { Image::in_place(&path) } else { Image::load(&path, search) };
+    let search = variable(spec, "PATH").unwrap_or("/usr/local/bin:/usr/bin:/bin");
+    let path = find_in_path(spec.program.as_ref(), search.as_ref()).ok_or_else(|| {
+        format!(
+            "{}: not found along PATH; give its path, or set PATH with setenv",
+            spec.program
+        )
+    })?;
+    let path = spec.cwd.join(path);
+    let image = if spec.in_place {
+        Image::in_place(&path)
+    } else {
+        Image::load(&path)
+    };
     image.map_err(|error| error.to_string())
 }
 
-fn take_kept(spec: &StartSpec, kept: KeptImage) -> Option<Arc<Program>> {
-    let path = find_program(spec).unwrap_or_else(|_| PathBuf::from(&spec.program));
-    let image = Image::from_kept(&path, kept.fds).ok()?;
-    describe(spec, Arc::new(image)).ok().map(Arc::new)
-}
-
 fn describe(spec: &StartSpec, image: Arc<Image>) -> Result<Program, String> {
-    let text = |text: String| CString::new(text).map_err(|_| "an argument holds a NUL byte".to_owned());
+    let text =
+        |text: String| CString::new(text).map_err(|_| "an argument holds a NUL byte".to_owned());
     Ok(Program {
         name: spec.name,
         image,
-        argv: spec.argv.iter().cloned().map(text).collect::<Result<_, _>>()?,
+        argv: spec
+            .argv
+            .iter()
+            .cloned()
+            .map(text)
+            .collect::<Result<_, _>>()?,
         envp: spec
             .env
             .iter()
@@ -208,31 +274,9 @@ fn describe(spec: &StartSpec, image: Arc<Image>) -> Result<Program, String> {
     })
 }
 
-/// The file that `arun` means: a path, or a file name looked for along `PATH` as execvp(3) does.
-fn find_program(spec: &StartSpec) -> Result<PathBuf, String> {
-    if spec.program.contains('/') {
-        return Ok(spec.cwd.join(&spec.program));
-    }
-    let search = variable(spec, "PATH").unwrap_or("/usr/local/bin:/usr/bin:/bin");
-    let candidates = search.split(':').map(|dir| spec.cwd.join(dir).join(&spec.program));
-    let mut refused = None;
-    for candidate in candidates {
-        if !candidate.is_file() {
-            continue;
-        }
-        if is_executable(&candidate) {
-            return Ok(candidate);
-        }
-        refused = Some(candidate);
-    }
-    // Found, but not executable: the loader says so, with the path.
-    refused.ok_or_else(|| format!("{}: not found along PATH; give its path, or set PATH with setenv", spec.program))
-}
-
-fn is_executable(path: &Path) -> bool {
-    rustix::fs::access(path.as_os_str().as_bytes(), rustix::fs::Access::EXEC_OK).is_ok()
-}
-
 fn variable<'a>(spec: &'a StartSpec, name: &str) -> Option<&'a str> {
-    spec.env.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    spec.env
+        .iter()
+        .find(|(key, _)| key == name)
+        .map(|(_, value)| value.as_str())
 }

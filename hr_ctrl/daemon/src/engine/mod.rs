@@ -25,8 +25,7 @@ use std::rc::{Rc, Weak};
 
 use actix::Addr;
 use hr_ctrl_core::{
-    ActorKey, Controller, Effect, Event, HaltLevel, Limits, Requester, StopHow, Ticket,
-    blocked_message,
+    ActorKey, Controller, Effect, Event, HaltLevel, Limits, StopHow, Ticket, blocked_message,
 };
 use refrain_abi::tunables::{HrCtrlTunables, Tunables};
 use refrain_abi::{Aid, Gid};
@@ -62,8 +61,6 @@ pub(crate) enum Pending {
 pub struct RunRequest {
     /// What to run.
     pub spec: StartSpec,
-    /// Who asks.
-    pub by: Requester,
     /// stdin, stdout and stderr of an indirect actor.
     pub stdio: Option<[OwnedFd; 3]>,
     /// Where the answer goes.
@@ -133,7 +130,11 @@ impl Engine {
     /// # Errors
     /// `/dev/null` cannot be opened.
     pub fn new(parts: Parts) -> io::Result<SharedEngine> {
-        let null = std::fs::File::options().read(true).write(true).open("/dev/null")?.into();
+        let null = std::fs::File::options()
+            .read(true)
+            .write(true)
+            .open("/dev/null")?
+            .into();
         Ok(Rc::new_cyclic(|me| {
             RefCell::new(Self {
                 me: me.clone(),
@@ -157,7 +158,9 @@ impl Engine {
     }
 
     pub(crate) fn shared(&self) -> SharedEngine {
-        self.me.upgrade().expect("the engine is borrowed, so its owner holds it")
+        self.me
+            .upgrade()
+            .expect("the engine is borrowed, so its owner holds it")
     }
 
     pub(crate) fn ticket(&mut self, pending: Pending) -> Ticket {
@@ -233,33 +236,63 @@ impl Engine {
 
     fn group_restarts(&mut self, gid: Gid, failed: ActorKey, badness: u32) {
         *self.group_restarts.entry(gid).or_default() += 1;
-        // How it ended is known a moment later, when its template has reaped it.
-        let engine = self.shared();
-        actix_rt::spawn(async move {
-            let how = template::how_it_ended(&engine, failed).await;
-            let engine = engine.borrow();
-            let name = engine.core.view(failed).map(|view| view.name.to_string());
-            let name = name.unwrap_or_else(|| "an actor".to_owned());
-            engine.parts.output.say(format!(
-                "HR_CTRL: {name} failed ({how}), group {gid} restarted (badness {badness})"
-            ));
-        });
+        // How it ended is known when its template has reaped it, usually a moment later.
+        if let Some(runtime) = self.actors.get_mut(&failed) {
+            runtime.restart_to_tell = Some((gid, badness));
+        }
+        self.tell_restart(failed, false);
+    }
+
+    /// Tells of a group restart, once it is known how the failed member ended (or `anyhow`).
+    pub(crate) fn tell_restart(&mut self, failed: ActorKey, anyhow: bool) {
+        let Some(runtime) = self.actors.get_mut(&failed) else {
+            return;
+        };
+        if runtime.last_pid.is_some() && !anyhow {
+            return;
+        }
+        let Some((gid, badness)) = runtime.restart_to_tell.take() else {
+            return;
+        };
+        let how = match &runtime.last_end {
+            Some(how) if runtime.last_pid.is_none() => how,
+            _ => "cause unknown",
+        };
+        self.parts.output.say(format!(
+            "HR_CTRL: {} failed ({how}), group {gid} restarted (badness {badness})",
+            runtime.name
+        ));
     }
 
     fn stop(&mut self, actor: ActorKey, life: refrain_abi::LifeNo, how: StopHow) {
         let grace = self.parts.tunables.hr_ctrl.grace_ms;
-        let Some(runtime) = self.actors.get_mut(&actor) else { return };
+        let Some(runtime) = self.actors.get_mut(&actor) else {
+            return;
+        };
         let Some(running) = runtime.life.as_ref().filter(|running| running.no == life) else {
             // It has not been woken yet: it need not be.
-            if runtime.begin.as_ref().is_some_and(|begin| begin.life == life) {
+            if runtime
+                .begin
+                .as_ref()
+                .is_some_and(|begin| begin.life == life)
+            {
                 runtime.begin = None;
                 let clean = false;
-                self.deferred.push_back(Event::Ended { actor, life, clean, at_ms: clock::now_monotonic_ms() });
+                self.deferred.push_back(Event::Ended {
+                    actor,
+                    life,
+                    clean,
+                    at_ms: clock::now_monotonic_ms(),
+                });
                 self.deferred.push_back(Event::Gone { actor, life });
             }
             return;
         };
-        let signal = if how == StopHow::Kill { Signal::KILL } else { Signal::TERM };
+        let signal = if how == StopHow::Kill {
+            Signal::KILL
+        } else {
+            Signal::TERM
+        };
         // It may have ended already; then its pidfd says so on its own.
         let _ = running.pidfd.send_signal(signal);
         if how == StopHow::Tidy {
@@ -304,14 +337,20 @@ impl Engine {
 
     /// The site has ended: what it was contained in goes, too.
     pub fn clear_up(&mut self) {
-        std::mem::replace(&mut self.parts.containment, Containment::Sweep(String::new())).remove();
+        std::mem::replace(
+            &mut self.parts.containment,
+            Containment::Sweep(String::new()),
+        )
+        .remove();
     }
 
     /// Keeps the bank's reservation of aids ahead of those given out.
     fn reserve_aids(&mut self, given: Aid) {
         if given.0.saturating_add(AID_STRIDE / 2) >= self.parts.aids_reserved.0 {
             self.parts.aids_reserved = Aid(given.0.saturating_add(AID_STRIDE));
-            self.parts.pmm.do_send(pmm::ReserveAids(self.parts.aids_reserved));
+            self.parts
+                .pmm
+                .do_send(pmm::ReserveAids(self.parts.aids_reserved));
         }
     }
 }

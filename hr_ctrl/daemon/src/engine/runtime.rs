@@ -45,6 +45,9 @@ pub(crate) struct ActorRuntime {
     /// pid of the life before, whose end may still be reported, and how it ended.
     pub last_pid: Option<u32>,
     pub last_end: Option<String>,
+    /// A group restart that its end provoked and that the console is still to be told of: the
+    /// group and its badness.
+    pub restart_to_tell: Option<(Gid, u32)>,
     pub last_aid: Option<Aid>,
     /// How the present or last life was started.
     pub start: Option<&'static str>,

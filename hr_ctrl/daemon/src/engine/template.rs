@@ -13,7 +13,7 @@ use std::time::Duration;
 use hr_ctrl_core::{ActorKey, Event, Kind};
 use refrain_abi::template::FromTemplate;
 use refrain_abi::{Capability, Serial};
-use refrain_image::{FromTemplateEvent, StartKind, Template, choose_start};
+use refrain_image::{StartKind, Template, TemplateError, choose_start};
 use refrain_sys::{PidFd, Signal, WaitStatus, clock, seqpacket};
 
 use super::runtime::{Forking, Standby, TemplateRuntime};
@@ -22,13 +22,13 @@ use crate::watch;
 
 /// How many templates in a row may die before the actor is given up.
 const MAX_DEATHS: u32 = 3;
-/// How long the report of a life's end may lag behind the notice of it, in milliseconds.
-const END_REPORT_MS: u64 = 50;
 
 impl Engine {
     /// Sees to it that there will be a standby: asks the template, or builds one first.
     pub(super) fn want_standby(&mut self, actor: ActorKey) {
-        let Some(runtime) = self.actors.get_mut(&actor) else { return };
+        let Some(runtime) = self.actors.get_mut(&actor) else {
+            return;
+        };
         if runtime.standby.is_some() || runtime.forking.is_some() || runtime.building {
             return;
         }
@@ -40,8 +40,12 @@ impl Engine {
             return;
         }
         let serial = Serial(runtime.last_serial.0.wrapping_add(1));
-        let asked = seqpacket::pair_nonblocking_first()
-            .and_then(|(ours, theirs)| template.template.request_fork(serial, theirs).map(|()| ours));
+        let asked = seqpacket::pair_nonblocking_first().and_then(|(ours, theirs)| {
+            template
+                .template
+                .request_fork(serial, theirs)
+                .map(|()| ours)
+        });
         match asked {
             Ok(socket) => {
                 runtime.last_serial = serial;
@@ -53,7 +57,9 @@ impl Engine {
 
     /// Builds the template of an actor whose image is in memory, in the background.
     pub(super) fn build_template(&mut self, actor: ActorKey) {
-        let Some(runtime) = self.actors.get_mut(&actor) else { return };
+        let Some(runtime) = self.actors.get_mut(&actor) else {
+            return;
+        };
         if runtime.building {
             return;
         }
@@ -70,7 +76,9 @@ impl Engine {
 
     /// Lets go of template and standby. Lives go on.
     pub(super) fn drop_template(&mut self, actor: ActorKey) {
-        let Some(runtime) = self.actors.get_mut(&actor) else { return };
+        let Some(runtime) = self.actors.get_mut(&actor) else {
+            return;
+        };
         runtime.generation += 1;
         runtime.building = false;
         runtime.forking = None;
@@ -79,12 +87,14 @@ impl Engine {
             let _ = standby.pidfd.send_signal(Signal::KILL);
         }
         if let Some(template) = runtime.template.take() {
-            template.template.kill();
+            kill(&template.template);
         }
     }
 
     fn build_failed(&mut self, actor: ActorKey, generation: u32, why: &str) {
-        let Some(runtime) = self.actors.get_mut(&actor) else { return };
+        let Some(runtime) = self.actors.get_mut(&actor) else {
+            return;
+        };
         if runtime.generation != generation {
             return;
         }
@@ -94,14 +104,21 @@ impl Engine {
             self.load_failed(actor, ticket, why.to_owned());
         } else if let Some(begin) = runtime.begin.take() {
             let name = runtime.name;
-            self.parts.output.say(format!("HR_CTRL: {name} cannot be started again: {why}"));
-            self.step(Event::BeginFailed { actor, life: begin.life });
+            self.parts
+                .output
+                .say(format!("HR_CTRL: {name} cannot be started again: {why}"));
+            self.step(Event::BeginFailed {
+                actor,
+                life: begin.life,
+            });
         }
         self.settle(actor);
     }
 
     fn fork_failed(&mut self, actor: ActorKey, why: &str) {
-        let Some(runtime) = self.actors.get_mut(&actor) else { return };
+        let Some(runtime) = self.actors.get_mut(&actor) else {
+            return;
+        };
         runtime.forking = None;
         let name = runtime.name;
         tracing::warn!(%name, why, "the template could not fork");
@@ -116,19 +133,31 @@ impl Engine {
 
     /// Takes what the template has said already, without waiting for the event loop.
     pub(super) fn hear_template(&mut self, actor: ActorKey) {
-        let Some(runtime) = self.actors.get(&actor) else { return };
+        let Some(runtime) = self.actors.get(&actor) else {
+            return;
+        };
         let generation = runtime.generation;
-        let Some(template) = runtime.template.as_ref().map(|t| Rc::clone(&t.template)) else { return };
-        while let Ok(FromTemplateEvent::Message(message, fd)) = template.receive() {
+        let Some(template) = runtime.template.as_ref().map(|t| Rc::clone(&t.template)) else {
+            return;
+        };
+        while let Ok(Some((message, fd))) = template.receive() {
             self.on_template(actor, generation, message, fd);
         }
     }
 
-    fn on_template(&mut self, actor: ActorKey, generation: u32, message: FromTemplate, fd: Option<OwnedFd>) {
-        let Some(runtime) = self.actors.get_mut(&actor) else { return };
+    fn on_template(
+        &mut self,
+        actor: ActorKey,
+        generation: u32,
+        message: FromTemplate,
+        fd: Option<OwnedFd>,
+    ) {
+        let Some(runtime) = self.actors.get_mut(&actor) else {
+            return;
+        };
         if let FromTemplate::Ended { pid, status } = message {
             runtime.reaped(pid, WaitStatus(status));
-            return;
+            return self.tell_restart(actor, false);
         }
         if runtime.generation != generation {
             return;
@@ -141,7 +170,11 @@ impl Engine {
                 }
             }
             FromTemplate::ForkFailed { serial, errno } => {
-                if runtime.forking.as_ref().is_some_and(|fork| fork.serial == serial) {
+                if runtime
+                    .forking
+                    .as_ref()
+                    .is_some_and(|fork| fork.serial == serial)
+                {
                     let why = std::io::Error::from_raw_os_error(errno as i32).to_string();
                     self.fork_failed(actor, &why);
                 }
@@ -156,6 +189,7 @@ impl Engine {
             let _ = pidfd.send_signal(Signal::KILL);
             return self.fork_failed(actor, "no random bytes");
         }
+        let engine = self.shared();
         let Some(runtime) = self.actors.get_mut(&actor) else {
             let _ = pidfd.send_signal(Signal::KILL);
             return;
@@ -170,14 +204,16 @@ impl Engine {
         };
         runtime.template_deaths = 0;
         let (serial, pidfd) = (standby.serial, Rc::clone(&standby.pidfd));
-        let engine = self.shared();
         actix_rt::spawn(async move {
             if watch::readable(pidfd).await.is_ok() {
                 engine.borrow_mut().child_ended(actor, serial);
             }
         });
         if let Some(begin) = runtime.begin.take() {
-            let exec = runtime.template.as_ref().is_some_and(|t| t.kind == StartKind::Exec);
+            let exec = runtime
+                .template
+                .as_ref()
+                .is_some_and(|t| t.kind == StartKind::Exec);
             runtime.start = Some(if exec { "exec" } else { "template" });
             self.wake(actor, standby, begin);
             return;
@@ -185,7 +221,10 @@ impl Engine {
         runtime.standby = Some(standby);
         self.queue_ahead(actor);
         self.settle(actor);
-        let loading = self.actors.get_mut(&actor).and_then(|runtime| runtime.loading.take());
+        let loading = self
+            .actors
+            .get_mut(&actor)
+            .and_then(|runtime| runtime.loading.take());
         if loading.is_some() {
             self.loading_done(loading);
             self.step(Event::Loaded { actor });
@@ -193,7 +232,9 @@ impl Engine {
     }
 
     fn template_ended(&mut self, actor: ActorKey, generation: u32) {
-        let Some(runtime) = self.actors.get_mut(&actor) else { return };
+        let Some(runtime) = self.actors.get_mut(&actor) else {
+            return;
+        };
         if runtime.generation != generation {
             return;
         }
@@ -201,14 +242,19 @@ impl Engine {
         let (deaths, name) = (runtime.template_deaths, runtime.name);
         tracing::warn!(%name, deaths, "template ended");
         self.drop_template(actor);
-        let Some(runtime) = self.actors.get_mut(&actor) else { return };
+        let Some(runtime) = self.actors.get_mut(&actor) else {
+            return;
+        };
         if deaths <= MAX_DEATHS {
             self.build_template(actor);
         } else if let Some(begin) = runtime.begin.take() {
             self.parts.output.say(format!(
                 "HR_CTRL: {name} cannot be started again: its template ended {deaths} times"
             ));
-            self.step(Event::BeginFailed { actor, life: begin.life });
+            self.step(Event::BeginFailed {
+                actor,
+                life: begin.life,
+            });
         }
         self.settle(actor);
     }
@@ -219,8 +265,12 @@ async fn build(engine: &SharedEngine, actor: ActorKey, generation: u32) -> Resul
     super::load::image_in_memory(engine, actor).await?;
     let mut kind = {
         let borrowed = engine.borrow();
-        let Some(runtime) = borrowed.actors.get(&actor) else { return Ok(()) };
-        let Some(program) = &runtime.program else { return Ok(()) };
+        let Some(runtime) = borrowed.actors.get(&actor) else {
+            return Ok(());
+        };
+        let Some(program) = &runtime.program else {
+            return Ok(());
+        };
         if runtime.kind == Kind::Ordinary || runtime.exec_reason.is_some() {
             StartKind::Exec
         } else {
@@ -228,8 +278,11 @@ async fn build(engine: &SharedEngine, actor: ActorKey, generation: u32) -> Resul
         }
     };
     loop {
-        let Some(template) = spawn(engine, actor, generation, kind).await? else { return Ok(()) };
-        let limit = Duration::from_millis(engine.borrow().parts.tunables.hr_ctrl.template_timeout_ms);
+        let Some(template) = spawn(engine, actor, generation, kind).await? else {
+            return Ok(());
+        };
+        let limit =
+            Duration::from_millis(engine.borrow().parts.tunables.hr_ctrl.template_timeout_ms);
         let why = match tokio::time::timeout(limit, first_word(&template)).await {
             Ok(Ok(FromTemplate::Ready)) => {
                 serve(engine, actor, generation, template, kind);
@@ -239,9 +292,12 @@ async fn build(engine: &SharedEngine, actor: ActorKey, generation: u32) -> Resul
                 format!("its constructors start threads ({threads} before main)")
             }
             Ok(_) => "it ends before main in its template".to_owned(),
-            Err(_) => format!("it does not reach main within {} s in its template", limit.as_secs()),
+            Err(_) => format!(
+                "it does not reach main within {} s in its template",
+                limit.as_secs()
+            ),
         };
-        template.kill();
+        kill(&template);
         actix_rt::spawn(reap(Rc::clone(&template)));
         if kind == StartKind::Exec {
             return Err("the template of its image did not come up".to_owned());
@@ -262,17 +318,29 @@ async fn spawn(
 ) -> Result<Option<Rc<Template>>, String> {
     let prepared = {
         let borrowed = engine.borrow();
-        borrowed.actors.get(&actor).filter(|runtime| runtime.generation == generation).and_then(
-            |runtime| {
+        borrowed
+            .actors
+            .get(&actor)
+            .filter(|runtime| runtime.generation == generation)
+            .and_then(|runtime| {
                 let program = runtime.program.as_ref().map(Arc::clone)?;
-                Some((program, runtime.page.try_clone(), runtime.contained.directory()))
-            },
-        )
+                let output = runtime.output.as_ref()?.try_clone();
+                Some((
+                    program,
+                    runtime.page.try_clone(),
+                    output,
+                    runtime.contained.directory(),
+                ))
+            })
     };
-    let Some((program, page, cgroup)) = prepared else { return Ok(None) };
+    let Some((program, page, output, cgroup)) = prepared else {
+        return Ok(None);
+    };
     let page = page.map_err(|error| error.to_string())?;
+    let output = output.map_err(|error| error.to_string())?;
     let spawned = actix_rt::task::spawn_blocking(move || {
-        Template::spawn(&program, kind, page.as_fd(), cgroup.as_ref().map(AsFd::as_fd))
+        let cgroup = cgroup.as_ref().map(AsFd::as_fd);
+        Template::spawn_with_output(&program, kind, page.as_fd(), cgroup, output.as_fd())
     })
     .await;
     match spawned {
@@ -282,31 +350,42 @@ async fn spawn(
     }
 }
 
-async fn first_word(template: &Rc<Template>) -> Result<FromTemplate, ()> {
+async fn first_word(template: &Rc<Template>) -> Result<FromTemplate, TemplateError> {
     loop {
-        watch::readable(Rc::clone(template)).await.map_err(drop)?;
-        match template.receive().map_err(drop)? {
-            FromTemplateEvent::Message(message, _) => return Ok(message),
-            FromTemplateEvent::Nothing => {}
-            FromTemplateEvent::Closed => return Err(()),
+        watch::readable(Rc::clone(template)).await?;
+        if let Some((message, _)) = template.receive()? {
+            return Ok(message);
         }
     }
 }
 
 /// From now on this is the actor's template.
-fn serve(engine: &SharedEngine, actor: ActorKey, generation: u32, template: Rc<Template>, kind: StartKind) {
+fn serve(
+    engine: &SharedEngine,
+    actor: ActorKey,
+    generation: u32,
+    template: Rc<Template>,
+    kind: StartKind,
+) {
     let mut borrowed = engine.borrow_mut();
-    let wanted = borrowed.actors.get_mut(&actor).filter(|runtime| runtime.generation == generation);
+    let wanted = borrowed
+        .actors
+        .get_mut(&actor)
+        .filter(|runtime| runtime.generation == generation);
     match wanted {
         Some(runtime) => {
             runtime.building = false;
-            runtime.template = Some(TemplateRuntime { template: Rc::clone(&template), kind, ready: true });
+            runtime.template = Some(TemplateRuntime {
+                template: Rc::clone(&template),
+                kind,
+                ready: true,
+            });
             borrowed.clearing += 1;
             actix_rt::spawn(listen(Rc::clone(engine), actor, generation, template));
             borrowed.want_standby(actor);
         }
         None => {
-            template.kill();
+            kill(&template);
             actix_rt::spawn(reap(template));
         }
     }
@@ -317,15 +396,17 @@ async fn listen(engine: SharedEngine, actor: ActorKey, generation: u32, template
     'alive: while watch::readable(Rc::clone(&template)).await.is_ok() {
         loop {
             match template.receive() {
-                Ok(FromTemplateEvent::Message(message, fd)) => {
-                    engine.borrow_mut().on_template(actor, generation, message, fd);
+                Ok(Some((message, fd))) => {
+                    engine
+                        .borrow_mut()
+                        .on_template(actor, generation, message, fd);
                 }
-                Ok(FromTemplateEvent::Nothing) => break,
-                Ok(FromTemplateEvent::Closed) | Err(_) => break 'alive,
+                Ok(None) => break,
+                Err(_) => break 'alive,
             }
         }
     }
-    template.kill();
+    kill(&template);
     reap(template).await;
     let mut engine = engine.borrow_mut();
     engine.clearing -= 1;
@@ -333,28 +414,17 @@ async fn listen(engine: SharedEngine, actor: ActorKey, generation: u32, template
     engine.halt_if_done();
 }
 
+/// Templates are our children, so nobody else reaps them.
 async fn reap(template: Rc<Template>) {
-    let pidfd = template.pidfd();
-    if watch::readable(Rc::clone(&pidfd)).await.is_ok() {
-        let _ = pidfd.reap();
+    let Ok(pidfd) = template.pidfd.try_clone() else {
+        return;
+    };
+    if watch::readable(Rc::new(pidfd)).await.is_ok() {
+        let _ = template.pidfd.reap();
     }
 }
 
-/// How the last life of an actor ended, as soon as its template has reported it.
-pub(super) async fn how_it_ended(engine: &SharedEngine, actor: ActorKey) -> String {
-    for _ in 0..END_REPORT_MS {
-        let known = {
-            let engine = engine.borrow();
-            match engine.actors.get(&actor) {
-                None => Some("gone".to_owned()),
-                Some(runtime) if runtime.last_pid.is_none() => runtime.last_end.clone(),
-                Some(_) => None,
-            }
-        };
-        if let Some(known) = known {
-            return known;
-        }
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    "cause unknown".to_owned()
+fn kill(template: &Template) {
+    // It may have ended by itself.
+    let _ = template.pidfd.send_signal(Signal::KILL);
 }

@@ -2,6 +2,7 @@
 
 use hr_ctrl_core::{ActorState, ActorView, Kind, Refusal};
 use refrain_abi::{Aid, Gid};
+use refrain_image::image::Linkage;
 use refrain_sys::clock;
 
 use super::Engine;
@@ -30,7 +31,9 @@ impl Engine {
 
     fn info(&self, view: &ActorView<'_>) -> ActorInfo {
         let runtime = self.actors.get(&view.key);
-        let life = runtime.and_then(|runtime| runtime.life.as_ref()).filter(|life| !life.ended);
+        let life = runtime
+            .and_then(|runtime| runtime.life.as_ref())
+            .filter(|life| !life.ended);
         ActorInfo {
             name: view.name.to_string(),
             gid: view.gid.map(|gid| gid.0),
@@ -59,7 +62,9 @@ impl Engine {
             start: runtime.and_then(|runtime| runtime.start),
             start_reason: runtime.and_then(|runtime| runtime.start_reason()),
             last_end: runtime.and_then(|runtime| runtime.last_end.clone()),
-            path: runtime.map(|runtime| runtime.spec.program.clone()).unwrap_or_default(),
+            path: runtime
+                .map(|runtime| runtime.spec.program.clone())
+                .unwrap_or_default(),
             uptime_ms: life.map(|life| clock::now_monotonic_ms().saturating_sub(life.began_ms)),
         }
     }
@@ -67,8 +72,11 @@ impl Engine {
     /// How many bytes the images of all actors take.
     #[must_use]
     pub fn image_bytes(&self) -> u64 {
-        let programs = self.actors.values().filter_map(|runtime| runtime.program.as_ref());
-        programs.map(|program| program.image.size()).sum()
+        let programs = self
+            .actors
+            .values()
+            .filter_map(|runtime| runtime.program.as_ref());
+        programs.map(|program| program.image.size).sum()
     }
 
     /// The site as a whole.
@@ -107,6 +115,10 @@ impl super::runtime::ActorRuntime {
             return Some("an ordinary actor has no template".to_owned());
         }
         let program = self.program.as_ref()?;
-        program.image.exec_reason()
+        match &program.image.linkage {
+            Linkage::Dynamic => None,
+            Linkage::Static => Some("it is linked statically".to_owned()),
+            Linkage::Unhookable(why) => Some((*why).to_owned()),
+        }
     }
 }

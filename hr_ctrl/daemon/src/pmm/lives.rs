@@ -10,9 +10,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use actix::Addr;
-use refrain_abi::request::{
-    ErrorCode, MAX_EXEC_BLOB, MAX_FDS, MAX_FRAME, Reply, Request,
-};
+use refrain_abi::request::{ErrorCode, MAX_EXEC_BLOB, MAX_FDS, MAX_FRAME, Reply, Request};
 use refrain_abi::{ActorName, Gid};
 use refrain_sys::seqpacket::{self, Received};
 
@@ -46,7 +44,13 @@ pub(super) async fn serve(
         serial: life.serial,
         capability: life.capability,
     };
-    let server = Server { asker: life.asker, welcome, page: life.page, bank, hr_ctrl };
+    let server = Server {
+        asker: life.asker,
+        welcome,
+        page: life.page,
+        bank,
+        hr_ctrl,
+    };
     let socket = Rc::new(life.socket);
     tokio::select! {
         // Fails when the sender is dropped: the life has ended.
@@ -89,7 +93,13 @@ impl Server {
                 let answer = self.carry_out(request, received.fds).await;
                 (seq, answer.unwrap_or_else(|reply| (reply, None)))
             }
-            Err(_) => (0, (Reply::error(ErrorCode::Invalid, "not a request of this protocol"), None)),
+            Err(_) => (
+                0,
+                (
+                    Reply::error(ErrorCode::Invalid, "not a request of this protocol"),
+                    None,
+                ),
+            ),
         }
     }
 
@@ -100,7 +110,11 @@ impl Server {
             Request::Hello => self.welcome(),
             Request::PmmAllocate { name, size, key } => {
                 let block = self.with_bank(|bank| bank.allocate(name, size, key, asker.owner()))?;
-                let reply = Reply::Block { addr: block.addr, size: block.size, existed: block.existed };
+                let reply = Reply::Block {
+                    addr: block.addr,
+                    size: block.size,
+                    existed: block.existed,
+                };
                 Ok((reply, Some(block.fd)))
             }
             Request::PmmFree { name } => {
@@ -119,8 +133,13 @@ impl Server {
                 self.hrfexec(spec, fds).await
             }
             Request::GetActorGroup { aid } => {
-                let asked = self.hr_ctrl.send(hr_ctrl::GroupOf { aid, by: *asker }).await;
-                let gid = asked.map_err(|_| gone())?.map_err(|why| refused(&why, ErrorCode::NotFound))?;
+                let asked = self
+                    .hr_ctrl
+                    .send(hr_ctrl::GroupOf { aid, by: *asker })
+                    .await;
+                let gid = asked
+                    .map_err(|_| gone())?
+                    .map_err(|why| refused(&why, ErrorCode::NotFound))?;
                 Ok((Reply::Group { gid }, None))
             }
             Request::KillGroup { gid } => self.kill_group(gid).await,
@@ -129,7 +148,10 @@ impl Server {
     }
 
     fn welcome(&self) -> Result<Answer, Reply> {
-        let page = self.page.try_clone().map_err(|error| Reply::error(ErrorCode::Io, &error.to_string()))?;
+        let page = self
+            .page
+            .try_clone()
+            .map_err(|error| Reply::error(ErrorCode::Io, &error.to_string()))?;
         Ok((self.welcome, Some(page)))
     }
 
@@ -144,9 +166,14 @@ impl Server {
 
     async fn hrfexec(&self, spec: StartSpec, mut fds: Vec<OwnedFd>) -> Result<Answer, Reply> {
         fds.truncate(3);
-        let stdio: [OwnedFd; 3] =
-            fds.try_into().map_err(|_| invalid("hrfexec passes stdin, stdout and stderr"))?;
-        let run = hr_ctrl::RunFromLife { spec, by: self.asker, stdio };
+        let stdio: [OwnedFd; 3] = fds
+            .try_into()
+            .map_err(|_| invalid("hrfexec passes stdin, stdout and stderr"))?;
+        let run = hr_ctrl::RunFromLife {
+            spec,
+            by: self.asker,
+            stdio,
+        };
         match self.hr_ctrl.send(run).await.map_err(|_| gone())? {
             Ok(aid) => Ok((Reply::Started { aid }, None)),
             Err(why @ SiteError::NotLoaded(_)) => Err(refused(&why, ErrorCode::NoExec)),
@@ -155,7 +182,10 @@ impl Server {
     }
 
     async fn kill_group(&self, gid: Gid) -> Result<Answer, Reply> {
-        let kill = hr_ctrl::KillFromLife { gid, by: self.asker };
+        let kill = hr_ctrl::KillFromLife {
+            gid,
+            by: self.asker,
+        };
         let killed = self.hr_ctrl.send(kill).await.map_err(|_| gone())?;
         killed.map_err(|why| refused(&why, ErrorCode::Denied))?;
         Ok((Reply::Done { count: 0 }, None))
@@ -173,13 +203,19 @@ impl Server {
             3 => ShutdownLevel::Immediate,
             other => return Err(invalid(&format!("shutdown level {other}: 0, 1, 2 or 3"))),
         };
-        self.hr_ctrl.send(hr_ctrl::Shutdown(level)).await.map_err(|_| gone())?;
+        self.hr_ctrl
+            .send(hr_ctrl::Shutdown(level))
+            .await
+            .map_err(|_| gone())?;
         Ok((Reply::Done { count: 0 }, None))
     }
 }
 
 fn gone() -> Reply {
-    Reply::error(ErrorCode::Again, "the site is being restarted or halted; ask again")
+    Reply::error(
+        ErrorCode::Again,
+        "the site is being restarted or halted; ask again",
+    )
 }
 
 fn invalid(text: &str) -> Reply {
@@ -196,9 +232,13 @@ fn exec_spec(
     (blob, argc, envc): (u32, u32, u32),
     fds: &[OwnedFd],
 ) -> Result<StartSpec, Reply> {
-    let fd = fds.get(3).ok_or_else(|| invalid("hrfexec passes four fds"))?;
+    let fd = fds
+        .get(3)
+        .ok_or_else(|| invalid("hrfexec passes four fds"))?;
     if u64::from(blob) > MAX_EXEC_BLOB {
-        return Err(invalid(&format!("arguments and environment of more than {MAX_EXEC_BLOB} bytes")));
+        return Err(invalid(&format!(
+            "arguments and environment of more than {MAX_EXEC_BLOB} bytes"
+        )));
     }
     let mut bytes = vec![0; blob as usize];
     let mut filled = 0;
@@ -210,18 +250,30 @@ fn exec_spec(
             Err(error) => return Err(invalid(&format!("the blob cannot be read: {error}"))),
         }
     }
-    let text = String::from_utf8(bytes).map_err(|_| invalid("arguments and environment must be UTF-8"))?;
-    let strings = text.strip_suffix('\0').ok_or_else(|| invalid("the blob does not end with NUL"))?;
+    let text =
+        String::from_utf8(bytes).map_err(|_| invalid("arguments and environment must be UTF-8"))?;
+    let strings = text
+        .strip_suffix('\0')
+        .ok_or_else(|| invalid("the blob does not end with NUL"))?;
     let strings = strings.split('\0').collect::<Vec<_>>();
-    let expected = 3_usize.saturating_add(argc as usize).saturating_add(envc as usize);
+    let expected = 3_usize
+        .saturating_add(argc as usize)
+        .saturating_add(envc as usize);
     if strings.len() != expected {
-        return Err(invalid("the blob holds another number of strings than its frame says"));
+        return Err(invalid(
+            "the blob holds another number of strings than its frame says",
+        ));
     }
     let (head, rest) = strings.split_at(3);
     let (argv, envp) = rest.split_at(argc as usize);
     let [name, path, cwd] = [head[0], head[1], head[2]];
-    let name = if name.is_empty() { path.rsplit('/').next().unwrap_or_default() } else { name };
-    let name = ActorName::new(name).map_err(|why| invalid(&format!("actor name \"{name}\": {why}")))?;
+    let name = if name.is_empty() {
+        path.rsplit('/').next().unwrap_or_default()
+    } else {
+        name
+    };
+    let name =
+        ActorName::new(name).map_err(|why| invalid(&format!("actor name \"{name}\": {why}")))?;
     Ok(StartSpec {
         name,
         program: path.to_owned(),

@@ -39,8 +39,6 @@ pub struct Pmm {
 pub struct Asker {
     /// The actor.
     pub actor: ActorKey,
-    /// Its name.
-    pub name: ActorName,
     /// Its group.
     pub gid: Option<Gid>,
     /// Its life.
@@ -169,7 +167,15 @@ impl OpenBank {
             registrations: bank.registrations(),
             first_aid: Aid(bank.aid_floor().0.max(1)),
         };
-        Ok((Self { bank, options, keep_on_halt, output }, found))
+        Ok((
+            Self {
+                bank,
+                options,
+                keep_on_halt,
+                output,
+            },
+            found,
+        ))
     }
 }
 
@@ -189,7 +195,11 @@ impl Pmm {
 
     /// Carries out a change of the catalogue and says on the console when it fails: the site goes
     /// on, but the change would be missing after the controller's death.
-    fn change<T, E: std::fmt::Display>(&self, what: &str, change: impl FnOnce(&mut Bank) -> Result<T, E>) {
+    fn change<T, E: std::fmt::Display>(
+        &self,
+        what: &str,
+        change: impl FnOnce(&mut Bank) -> Result<T, E>,
+    ) {
         let mut bank = self.bank.borrow_mut();
         if let Some(Err(error)) = bank.as_mut().map(change) {
             self.output.say(format!("PMM: {what}: {error}"));
@@ -202,12 +212,14 @@ impl Pmm {
         if let Some(bank) = self.bank.borrow_mut().take()
             && discard
         {
-            bank.discard().map_err(|error| format!("cannot discard the bank: {error}"))?;
+            bank.discard()
+                .map_err(|error| format!("cannot discard the bank: {error}"))?;
         }
         let (mut bank, opened) = Bank::open(&self.options).map_err(|error| error.to_string())?;
         if let (Opened::Created, Some(floor)) = (opened, floor) {
             // Aids are unique for as long as anybody may hold one.
-            bank.reserve_aids(floor).map_err(|error| error.to_string())?;
+            bank.reserve_aids(floor)
+                .map_err(|error| error.to_string())?;
         }
         *self.bank.borrow_mut() = Some(bank);
         Ok(())
@@ -215,12 +227,15 @@ impl Pmm {
 
     fn close(&mut self) -> Result<(), String> {
         self.lives.clear();
-        let Some(mut bank) = self.bank.borrow_mut().take() else { return Ok(()) };
+        let Some(mut bank) = self.bank.borrow_mut().take() else {
+            return Ok(());
+        };
         let keep = self.keep_on_halt.unwrap_or(bank.medium() == Medium::Disk);
         if keep {
-            bank.clear_registrations().map_err(|error| error.to_string())
+            close_kept(&mut bank).map_err(|error| error.to_string())
         } else {
-            bank.discard().map_err(|error| format!("cannot discard the bank: {error}"))
+            bank.discard()
+                .map_err(|error| format!("cannot discard the bank: {error}"))
         }
     }
 
@@ -240,7 +255,11 @@ impl Pmm {
         });
         Some(MemoryInfo {
             bank: bank.dir().display().to_string(),
-            medium: if bank.medium() == Medium::Ram { "RAM" } else { "DISK" },
+            medium: if bank.medium() == Medium::Ram {
+                "RAM"
+            } else {
+                "DISK"
+            },
             size: usage.size,
             used: usage.used,
             max_blocks: usage.max_blocks,
@@ -248,6 +267,17 @@ impl Pmm {
             blocks: blocks.collect(),
         })
     }
+}
+
+/// A halt is the end of every group: what was tied to one goes, as at any end of a group.
+fn close_kept(bank: &mut Bank) -> Result<(), refrain_pmm::PmmError> {
+    bank.clear_registrations()?;
+    for block in bank.blocks() {
+        if let (DeletionKey::Group, Owner::Group(gid)) = (block.key, block.owner) {
+            bank.terminate_group(gid)?;
+        }
+    }
+    Ok(())
 }
 
 impl Actor for Pmm {
@@ -264,9 +294,12 @@ impl Handler<Connect> for Pmm {
 impl Handler<ServeLife> for Pmm {
     type Result = ();
     fn handle(&mut self, life: ServeLife, _: &mut Context<Self>) {
-        let Some(hr_ctrl) = self.hr_ctrl.clone() else { return };
+        let Some(hr_ctrl) = self.hr_ctrl.clone() else {
+            return;
+        };
         let (sender, ended) = watch::channel(());
-        self.lives.insert((life.asker.actor, life.asker.life), sender);
+        self.lives
+            .insert((life.asker.actor, life.asker.life), sender);
         actix_rt::spawn(lives::serve(life, Rc::clone(&self.bank), hr_ctrl, ended));
     }
 }
@@ -282,7 +315,9 @@ impl Handler<Register> for Pmm {
     type Result = ();
     fn handle(&mut self, Register(registration): Register, _: &mut Context<Self>) {
         let name = registration.name;
-        self.change(&format!("register {name}"), |bank| bank.register(&registration));
+        self.change(&format!("register {name}"), |bank| {
+            bank.register(&registration)
+        });
     }
 }
 
