@@ -76,7 +76,7 @@ fn h2_an_ordinary_actor_may_not_use_the_hot_restart_api() {
     let refusal = site.wait_line("plain", |line| line.starts_with("error spawn"));
     assert!(refusal.contains("arun -g"), "{refusal}");
     site.wait_line("plain", |line| line.starts_with("error kill-group"));
-    site.wait_line("plain", |line| line == "on");
+    site.wait_line("plain", |line| line == "alive");
     assert!(site.row("s").is_none());
 }
 

@@ -9,21 +9,43 @@ mod presence;
 pub(crate) mod screen;
 mod signals;
 
+use std::time::Duration;
+
+use hr_ctrl::launch::SiteEnd;
 use refrain_abi::session::ToSite;
 
 pub(crate) use presence::Mode;
 
-use crate::FAILED;
+use crate::{DONE, FAILED};
 use crate::program::complain;
+
+/// How long a site that halts is waited for.
+const END_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Gives one command to a running site; answers its exit code.
 pub(crate) fn command(site: &str, request: ToSite) -> i32 {
-    run(command::run(site, request))
+    let halts = command::After::of(&request) == command::After::Halted;
+    let end = SiteEnd::watch(site).filter(|_| halts);
+    until_the_end(run(command::run(site, request)), end)
 }
 
 /// Attends a site: as its console, or until it has booted or halted. Answers the exit code.
 pub(crate) fn console(site: &str, mode: Mode) -> i32 {
-    run(presence::run(site, mode))
+    // These two return when the site has halted, or when they have lost it.
+    let halts = matches!(mode, Mode::Owner | Mode::Once);
+    let end = SiteEnd::watch(site).filter(|_| halts);
+    until_the_end(run(presence::run(site, mode)), end)
+}
+
+/// Whoever halted a site may start the next at once: nothing of it is left on return.
+fn until_the_end(code: i32, end: Option<SiteEnd>) -> i32 {
+    match end {
+        Some(end) if !end.wait(END_TIMEOUT) => complain(
+            if code == DONE { FAILED } else { code },
+            "the site is told to halt, but has not ended yet",
+        ),
+        _ => code,
+    }
 }
 
 /// Asks a running site, in the foreground and for a short time; for completion.

@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use refrain_sys::memfd;
 use refrain_sys::spawn::Spawn;
@@ -82,6 +83,31 @@ pub fn start_site(record: &BootRecord) -> Result<(), LaunchError> {
         let _ = fs::remove_file(paths::lock(&record.site));
     }
     started
+}
+
+/// The end of a site, for whoever told it to end: nucleus holds the site's lock to the last.
+#[derive(Debug)]
+pub struct SiteEnd(File);
+
+impl SiteEnd {
+    /// Looks at the site that runs now; `None` when none does.
+    #[must_use]
+    pub fn watch(site: &str) -> Option<Self> {
+        File::open(paths::lock(site)).ok().map(Self)
+    }
+
+    /// Waits until nothing of the site is left, for at most `limit`; answers whether it is so.
+    #[must_use]
+    pub fn wait(&self, limit: Duration) -> bool {
+        let start = Instant::now();
+        while flock(&self.0, FlockOperation::NonBlockingLockShared).is_err() {
+            if start.elapsed() > limit {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        true
+    }
 }
 
 /// Takes the lock of a site. The file may have been unlinked by a site that ended between our

@@ -227,8 +227,11 @@ fn a_program_that_looks_for_itself_finds_its_path() {
 #[test]
 fn h12_a_life_holds_three_fds_and_its_socket_and_blocks_no_signal() {
     let Some(shell) = installed("sh") else { return };
-    let script = "ls -l /proc/$$/fd | sed -n 's/.* \\([0-9]* -> .*\\)/\\1/p'; \
-                  grep -E '^Sig(Blk|Ign)' /proc/$$/status; umask; pwd; ulimit -n";
+    // The shell itself looks: a child of it would show what the shell blocks while it waits.
+    let script = "while read line; do case $line in SigBlk*|SigIgn*) echo $line; esac; \
+                  done < /proc/self/status; \
+                  ls -l /proc/$$/fd | sed -n 's/.* \\([0-9]* -> .*\\)/\\1/p'; \
+                  umask; pwd; ulimit -n";
     let mut program = program(&shell, &["-c", script]);
     program.cwd = "/usr".into();
     program.umask = Some(0o077);
@@ -246,7 +249,7 @@ fn h12_a_life_holds_three_fds_and_its_socket_and_blocks_no_signal() {
         assert!(fds[3].contains("-> socket:"), "{text}");
         let rest: Vec<&str> = text.lines().filter(|line| !line.contains("->")).collect();
         let none = "0000000000000000";
-        let (blocked, ignored) = (format!("SigBlk:\t{none}"), format!("SigIgn:\t{none}"));
+        let (blocked, ignored) = (format!("SigBlk: {none}"), format!("SigIgn: {none}"));
         assert_eq!(
             rest,
             [&blocked, &ignored, "0077", "/usr", "128"],
@@ -420,6 +423,46 @@ fn h7_an_image_in_place_is_the_file_itself() {
     let mut actor = Actor::start(&program_of(image, &path, &[]));
     assert_eq!(actor.run(0).1, WaitStatus::from_exit(3));
     assert_eq!(actor.run(1).1, WaitStatus::from_exit(3));
+}
+
+#[test]
+fn h10_a_life_begins_without_opening_a_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = "int main(void) { return 0; }";
+    let Some(path) = compile(directory.path(), "main", source, &[]) else {
+        return;
+    };
+    let Some(strace) = installed("strace") else {
+        return;
+    };
+    let trace = directory.path().join("trace");
+    let mut actor = Actor::start(&program(&path, &[]));
+    let standby = actor.standby();
+    let mut tracer = std::process::Command::new(strace)
+        .args(["-p", &standby.pid.to_string(), "-o"])
+        .arg(&trace)
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let stderr = tracer.stderr.take().unwrap();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(stderr), &mut line).unwrap();
+    if !line.contains("attached") {
+        eprintln!("skipped: strace can't attach here: {line}");
+        tracer.wait().unwrap();
+        return;
+    }
+    let life = actor.wake(standby, 0);
+    assert_eq!(actor.finish(life).1, WaitStatus::from_exit(0));
+    tracer.wait().unwrap();
+    let text = fs::read_to_string(&trace).unwrap();
+    assert!(
+        text.contains("recvmsg(") && text.contains("exit_group(0)"),
+        "{text}"
+    );
+    for call in ["open", "stat", "access", "readlink", "mmap", "brk", "exec"] {
+        assert!(!text.contains(call), "{call} on the restart path: {text}");
+    }
 }
 
 #[test]

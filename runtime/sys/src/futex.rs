@@ -10,13 +10,15 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::thread::futex::{Flags, Timespec};
 
-/// Wakes up to `count` sleepers; answers how many there were.
+/// Wakes up to `count` sleepers; answers how many there were. More than `i32::MAX` are taken for as
+/// many: the kernel would read them as a negative number, and wake one.
 ///
 /// # Errors
 /// The kernel's (EFAULT when the page was unmapped under it).
 ///
 /// Source: FUTEX_WAKE in futex(2).
 pub fn wake(word: &AtomicU32, count: u32) -> io::Result<usize> {
+    let count = count.min(i32::MAX as u32);
     Ok(rustix::thread::futex::wake(word, Flags::empty(), count)?)
 }
 

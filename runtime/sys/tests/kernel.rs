@@ -77,6 +77,26 @@ fn a_futex_wakes_a_sleeper_through_another_mapping_of_the_same_page() {
 }
 
 #[test]
+fn waking_all_sleepers_wakes_all_of_them() {
+    let word = std::sync::Arc::new(AtomicU32::new(0));
+    let sleep = |word: &AtomicU32| {
+        while word.load(Ordering::Acquire) == 0 {
+            futex::wait(word, 0, None).unwrap();
+        }
+    };
+    let sleepers: Vec<_> = (0..3)
+        .map(|_| {
+            let word = word.clone();
+            std::thread::spawn(move || sleep(&word))
+        })
+        .collect();
+    // Whoever is not asleep yet sees the word instead.
+    word.store(1, Ordering::Release);
+    futex::wake(&word, u32::MAX).unwrap();
+    sleepers.into_iter().for_each(|sleeper| sleeper.join().unwrap());
+}
+
+#[test]
 fn a_futex_whose_word_has_changed_does_not_sleep() {
     let word = AtomicU32::new(5);
     assert!(futex::wait(&word, 4, None).unwrap());
