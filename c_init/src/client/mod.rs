@@ -16,8 +16,8 @@ use refrain_abi::session::ToSite;
 
 pub(crate) use presence::Mode;
 
-use crate::{DONE, FAILED};
 use crate::program::complain;
+use crate::{DONE, FAILED};
 
 /// How long a site that halts is waited for.
 const END_TIMEOUT: Duration = Duration::from_secs(10);

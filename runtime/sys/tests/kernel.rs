@@ -93,7 +93,9 @@ fn waking_all_sleepers_wakes_all_of_them() {
     // Whoever is not asleep yet sees the word instead.
     word.store(1, Ordering::Release);
     futex::wake(&word, u32::MAX).unwrap();
-    sleepers.into_iter().for_each(|sleeper| sleeper.join().unwrap());
+    sleepers
+        .into_iter()
+        .for_each(|sleeper| sleeper.join().unwrap());
 }
 
 #[test]

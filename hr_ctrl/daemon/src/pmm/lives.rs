@@ -30,6 +30,25 @@ struct Server {
 /// An answer and the fd that travels beside it.
 type Answer = (Reply, Option<OwnedFd>);
 
+/// Why a request is refused.
+struct Refused {
+    code: ErrorCode,
+    text: String,
+}
+
+impl Refused {
+    fn new(code: ErrorCode, text: impl ToString) -> Self {
+        Self {
+            code,
+            text: text.to_string(),
+        }
+    }
+
+    fn reply(&self) -> Reply {
+        Reply::error(self.code, &self.text)
+    }
+}
+
 /// Serves `life` until it closes its socket or `ended` says that it has ended.
 pub(super) async fn serve(
     life: ServeLife,
@@ -91,7 +110,10 @@ impl Server {
         match Request::decode(frame) {
             Ok((seq, request)) => {
                 let answer = self.carry_out(request, received.fds).await;
-                (seq, answer.unwrap_or_else(|reply| (reply, None)))
+                (
+                    seq,
+                    answer.unwrap_or_else(|refused| (refused.reply(), None)),
+                )
             }
             Err(_) => (
                 0,
@@ -103,7 +125,7 @@ impl Server {
         }
     }
 
-    async fn carry_out(&self, request: Request, fds: Vec<OwnedFd>) -> Result<Answer, Reply> {
+    async fn carry_out(&self, request: Request, fds: Vec<OwnedFd>) -> Result<Answer, Refused> {
         let asker = &self.asker;
         let done = |count| Ok((Reply::Done { count }, None));
         match request {
@@ -147,24 +169,24 @@ impl Server {
         }
     }
 
-    fn welcome(&self) -> Result<Answer, Reply> {
+    fn welcome(&self) -> Result<Answer, Refused> {
         let page = self
             .page
             .try_clone()
-            .map_err(|error| Reply::error(ErrorCode::Io, &error.to_string()))?;
+            .map_err(|error| Refused::new(ErrorCode::Io, error))?;
         Ok((self.welcome, Some(page)))
     }
 
     fn with_bank<T>(
         &self,
         act: impl FnOnce(&mut refrain_pmm::Bank) -> Result<T, refrain_pmm::PmmError>,
-    ) -> Result<T, Reply> {
+    ) -> Result<T, Refused> {
         let mut bank = self.bank.borrow_mut();
         let bank = bank.as_mut().ok_or_else(gone)?;
-        act(bank).map_err(|error| Reply::error(error.code(), &error.to_string()))
+        act(bank).map_err(|error| Refused::new(error.code(), &error))
     }
 
-    async fn hrfexec(&self, spec: StartSpec, mut fds: Vec<OwnedFd>) -> Result<Answer, Reply> {
+    async fn hrfexec(&self, spec: StartSpec, mut fds: Vec<OwnedFd>) -> Result<Answer, Refused> {
         fds.truncate(3);
         let stdio: [OwnedFd; 3] = fds
             .try_into()
@@ -181,7 +203,7 @@ impl Server {
         }
     }
 
-    async fn kill_group(&self, gid: Gid) -> Result<Answer, Reply> {
+    async fn kill_group(&self, gid: Gid) -> Result<Answer, Refused> {
         let kill = hr_ctrl::KillFromLife {
             gid,
             by: self.asker,
@@ -191,10 +213,10 @@ impl Server {
         Ok((Reply::Done { count: 0 }, None))
     }
 
-    async fn shutdown(&self, level: u32) -> Result<Answer, Reply> {
+    async fn shutdown(&self, level: u32) -> Result<Answer, Refused> {
         if self.asker.gid.is_none() {
             let why = hr_ctrl_core::Refusal::NotRestartable.to_string();
-            return Err(Reply::error(ErrorCode::Denied, &why));
+            return Err(Refused::new(ErrorCode::Denied, why));
         }
         let level = match level {
             0 => ShutdownLevel::Halt,
@@ -211,19 +233,19 @@ impl Server {
     }
 }
 
-fn gone() -> Reply {
-    Reply::error(
+fn gone() -> Refused {
+    Refused::new(
         ErrorCode::Again,
         "the site is being restarted or halted; ask again",
     )
 }
 
-fn invalid(text: &str) -> Reply {
-    Reply::error(ErrorCode::Invalid, text)
+fn invalid(text: &str) -> Refused {
+    Refused::new(ErrorCode::Invalid, text)
 }
 
-fn refused(why: &SiteError, code: ErrorCode) -> Reply {
-    Reply::error(code, &why.to_string())
+fn refused(why: &SiteError, code: ErrorCode) -> Refused {
+    Refused::new(code, why)
 }
 
 /// Reads what `hrfexec` passes: the strings in the blob, against the counts in the frame.
@@ -231,7 +253,7 @@ fn exec_spec(
     asker: &Asker,
     (blob, argc, envc): (u32, u32, u32),
     fds: &[OwnedFd],
-) -> Result<StartSpec, Reply> {
+) -> Result<StartSpec, Refused> {
     let fd = fds
         .get(3)
         .ok_or_else(|| invalid("hrfexec passes four fds"))?;
