@@ -151,6 +151,7 @@ struct HrCtrl {
     max_badness: Count,
     interval: Time,
     grace: Time,
+    answer_timeout: Time,
     template_timeout: Time,
 }
 
@@ -182,6 +183,7 @@ impl Default for HrCtrl {
             max_badness: Count(it.max_badness),
             interval: Time(it.interval_ms),
             grace: Time(it.grace_ms),
+            answer_timeout: Time(it.answer_timeout_ms),
             template_timeout: Time(it.template_timeout_ms),
         }
     }
@@ -211,6 +213,7 @@ impl From<Config> for Tunables {
                 max_badness: it.hr_ctrl.max_badness.0,
                 interval_ms: it.hr_ctrl.interval.0,
                 grace_ms: it.hr_ctrl.grace.0,
+                answer_timeout_ms: it.hr_ctrl.answer_timeout.0,
                 template_timeout_ms: it.hr_ctrl.template_timeout.0,
             },
             console: ConsoleTunables {

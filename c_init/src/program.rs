@@ -130,6 +130,8 @@ fn boot_record(options: &Options, site: &str) -> Result<BootRecord, String> {
 fn inherited() -> Vec<(String, String)> {
     env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        // systemd speaks to the site through these, not to its actors.
+        .filter(|(name, _)| !launch::SYSTEMD_VARS.contains(&name.as_str()))
         .collect()
 }
 

@@ -81,6 +81,13 @@ pub fn family(root: u32) -> Vec<Stat> {
     found
 }
 
+/// The children of `pid`.
+#[must_use]
+pub fn children(pid: u32) -> Vec<Stat> {
+    let all = all().into_iter();
+    all.filter(|stat| stat.parent == pid).collect()
+}
+
 /// The children of `pid` that are zombies.
 #[must_use]
 pub fn zombies_of(pid: u32) -> usize {

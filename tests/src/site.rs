@@ -316,6 +316,15 @@ impl Site {
         self.wait_row(name, |row| row.runs(life))
     }
 
+    /// Waits until life number `life` of the actor `name` runs and the next one is asleep beside
+    /// it, so that a crash now is answered by a standby.
+    pub fn runs_with_standby(&self, name: &str, life: u32) -> Row {
+        let row = self.runs(name, life);
+        let template = proc::stat(row.pid()).expect("the life lives").parent;
+        wait::until_true("the standby", || proc::children(template).len() >= 2);
+        row
+    }
+
     /// Waits until no actor `name` is registered.
     pub fn wait_forgotten(&self, name: &str) {
         wait::until_true(&format!("{name} to be deregistered"), || {

@@ -92,7 +92,7 @@ fn the_programs_file_may_be_gone_when_the_controller_is_started_again() {
     kill_controller(&site);
     site.runs("copy", 1);
     site.wait_lines("out", 2);
-    proc::kill(site.runs("copy", 1).pid(), Signal::SEGV);
+    proc::kill(site.runs("copy", 1).pid(), Signal::ABORT);
     site.runs("copy", 2);
 }
 

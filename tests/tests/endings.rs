@@ -96,7 +96,7 @@ fn h23_a_blocked_group_is_told_in_these_words_and_running_the_member_unblocks_it
     ];
     site.actor(5, "spawner", "groupie", &words);
     site.runs("child", 0);
-    proc::kill(site.runs("spawner", 0).pid(), Signal::SEGV);
+    proc::kill(site.runs("spawner", 0).pid(), Signal::ABORT);
     let message = "HR_CTRL: group 5 blocked, some members have not terminated: child";
     console.wait_line("the blocked message", |line| line == message);
     site.wait_row("child", |row| row.state == "waiting");
@@ -141,7 +141,7 @@ fn h23_killing_a_blocked_group_terminates_it() {
     ];
     site.actor(5, "spawner", "groupie", &words);
     site.runs("child", 0);
-    proc::kill(site.runs("spawner", 0).pid(), Signal::SEGV);
+    proc::kill(site.runs("spawner", 0).pid(), Signal::ABORT);
     site.wait_row("spawner", |row| row.state == "clean");
     site.wait_row("child", |row| row.state == "waiting");
     assert_eq!(site.blocks(), ["b"]);

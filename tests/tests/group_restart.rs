@@ -105,7 +105,7 @@ fn h9_the_clean_member_starts_again_and_the_indirect_one_with_its_spawner() {
         ("direct", "indirect")
     );
 
-    proc::kill(spawner.pid(), Signal::SEGV);
+    proc::kill(spawner.pid(), Signal::ABORT);
     let again = site.runs("spawner", 1);
     assert_eq!(again.restarts, 1);
     site.runs("anchor", 1);
@@ -177,7 +177,7 @@ fn h11_code_data_and_blocks_are_at_the_same_address_in_every_life() {
     site.actor(1, "me", "groupie", &words);
     for life in 0..4 {
         site.wait_lines("me", 3 * (life as usize + 1));
-        proc::kill(site.runs("me", life).pid(), Signal::SEGV);
+        proc::kill(site.runs("me", life).pid(), Signal::ABORT);
     }
     let lines = site.wait_lines("me", 15);
     let first: Value = serde_json::from_str(&lines[0]).unwrap();

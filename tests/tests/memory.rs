@@ -182,7 +182,7 @@ fn h18_a_group_key_block_goes_with_its_group_and_another_stays() {
     site.actor(1, "me", "groupie", &words);
     site.wait_lines("me", 3);
     let used = site.memory()["used"].as_u64().unwrap();
-    proc::kill(site.runs("me", 0).pid(), Signal::SEGV);
+    proc::kill(site.runs("me", 0).pid(), Signal::ABORT);
     site.runs("me", 1);
     assert_eq!(site.blocks().len(), 2, "a restart frees nothing");
     site.ok("akill -g 1");

@@ -18,7 +18,7 @@ fn ruffian(site: &Site, gid: u32, kind: &str) {
 /// The site answers, restarts and ends actors as if nothing were.
 fn assert_undisturbed(site: &Site) {
     site.actor(50, "probe", "crasher", &["park"]);
-    proc::kill(site.runs("probe", 0).pid(), Signal::SEGV);
+    proc::kill(site.runs("probe", 0).pid(), Signal::ABORT);
     site.runs("probe", 1);
     site.ok("akill -g 50");
 }
@@ -138,7 +138,7 @@ fn a_stopped_member_does_not_hold_up_its_groups_restart() {
     site.actor(1, "stopped", "crasher", &["park"]);
     site.actor(1, "fails", "crasher", &["park"]);
     proc::kill(site.runs("stopped", 0).pid(), Signal::STOP);
-    proc::kill(site.runs("fails", 0).pid(), Signal::SEGV);
+    proc::kill(site.runs("fails", 0).pid(), Signal::ABORT);
     site.runs("fails", 1);
     let pid = site.runs("stopped", 1).pid();
     assert_ne!(proc::stat(pid).unwrap().state, 'T');

@@ -170,7 +170,7 @@ fn h26_a_groups_badness_past_its_limit_restarts_the_site() {
     site.actor(2, "healthy", "crasher", &["park"]);
     site.actor(1, "sick", "crasher", &["park"]);
     for life in 0..3 {
-        proc::kill(site.runs("sick", life).pid(), Signal::SEGV);
+        proc::kill(site.runs("sick", life).pid(), Signal::ABORT);
         site.runs("sick", life + 1);
         assert_eq!(
             site.runs("healthy", 0).restarts,
@@ -179,14 +179,14 @@ fn h26_a_groups_badness_past_its_limit_restarts_the_site() {
         );
     }
     assert_eq!(site.stat()["site_restarts"].as_u64(), Some(0));
-    proc::kill(site.runs("sick", 3).pid(), Signal::SEGV);
+    proc::kill(site.runs("sick", 3).pid(), Signal::ABORT);
     site.runs("healthy", 1);
     site.runs("sick", 4);
     let stat = site.stat();
     assert_eq!(stat["site_restarts"].as_u64(), Some(1));
     assert_eq!(stat["group_restarts"].as_u64(), Some(3), "{stat}");
     // The count starts again.
-    proc::kill(site.runs("sick", 4).pid(), Signal::SEGV);
+    proc::kill(site.runs("sick", 4).pid(), Signal::ABORT);
     site.runs("sick", 5);
     assert_eq!(site.runs("healthy", 1).restarts, 1);
 }

@@ -18,7 +18,7 @@ fn four_lives(site: &Site, program: &Path, start: &str) -> Vec<String> {
     site.arun(["-g", "1", program.to_str().unwrap(), &out]);
     for life in 0..3 {
         site.wait_lines("out", life as usize + 1);
-        let row = site.runs(&name, life);
+        let row = site.runs_with_standby(&name, life);
         assert_eq!(row.start.as_deref(), Some(start), "{row:?}");
         // Deleting the file after the first start changes nothing.
         let _ = fs::remove_file(program);
@@ -170,7 +170,9 @@ fn h1_a_cplusplus_program_that_throws_is_restarted() {
         row.last_end.as_deref().unwrap().contains("SIGABRT"),
         "{row:?}"
     );
-    assert_eq!(row.start.as_deref(), Some("standby"));
+    // The first life may have ended before the next one was asleep.
+    let start = row.start.as_deref().unwrap();
+    assert!(["standby", "template"].contains(&start), "{row:?}");
 }
 
 #[test]

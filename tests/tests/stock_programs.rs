@@ -45,7 +45,7 @@ fn serve_on(
     words.extend(args);
     let aid = site.arun(words);
     answers("in its first life");
-    let first = site.runs(name, 0);
+    let first = site.runs_with_standby(name, 0);
     assert_eq!(
         (first.aid, first.start.as_deref()),
         (Some(aid), Some("standby")),
@@ -193,7 +193,7 @@ fn h1_a_rust_program_that_panics_lives_again() {
         wait::until_true(wanted, || ask(port, "").is_some_and(|a| a.contains(wanted)))
     };
     answers("life 0");
-    let first = site.runs("panics", 0);
+    let first = site.runs_with_standby("panics", 0);
     site.write("go", "");
     answers("life 1");
     let second = site.runs("panics", 1);

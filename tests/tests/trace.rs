@@ -73,16 +73,14 @@ fn h10_a_restart_opens_no_file_on_stable_storage() {
     site.arun([
         "-g", "1", "-n", "member", &groupie, "-", "alloc", "b", "4096", "group", "park",
     ]);
-    let (plain, member) = (site.runs("plain", 0), site.runs("member", 0));
+    let plain = site.runs_with_standby("plain", 0);
+    let member = site.runs_with_standby("member", 0);
     // The programs' files may go: nobody reads them any more.
     std::fs::remove_file(&program).unwrap();
 
     let mut pids = vec![site.controller_pid(), site.nucleus_pid()];
     for row in [&plain, &member] {
         let template = proc::stat(row.pid()).unwrap().parent;
-        wait::until_true("the standby to be there", || {
-            proc::family(template).len() >= 3
-        });
         pids.extend(proc::family(template).iter().map(|stat| stat.id.pid));
     }
     let mut strace = trace(&site, strace, &pids);

@@ -25,16 +25,18 @@ use crate::nucleus;
 use crate::nucleus_link::{KeptImage, NucleusLink};
 use crate::output::Output;
 use crate::pmm::{self, OpenBank, Pmm};
+use crate::pulse;
 use crate::site::Site;
 
 /// Runs hr_ctrl, a child of nucleus, to the end of the site. Answers the exit code.
 #[must_use]
-pub fn main(_args: &[String], factory: InterpreterFactory) -> i32 {
+pub fn main(args: &[String], factory: InterpreterFactory) -> i32 {
     // The first life has the starter's ear.
     let mut status = inherited::take(nucleus::STATUS_FD).ok().map(File::from);
+    let first_life = args.get(1).is_none_or(|life| life == "0");
     let result = prepare().and_then(|inherited| {
         let system = actix_rt::System::new();
-        system.block_on(run(inherited, factory, &mut status))
+        system.block_on(run(inherited, first_life, factory, &mut status))
     });
     match result {
         Ok(()) => 0,
@@ -100,6 +102,7 @@ fn read_boot(boot: OwnedFd) -> io::Result<BootRecord> {
 
 async fn run(
     inherited: Inherited,
+    first_life: bool,
     factory: InterpreterFactory,
     status: &mut Option<File>,
 ) -> Result<(), String> {
@@ -131,8 +134,18 @@ async fn run(
     let c_init = CInit::new(Rc::clone(&desk), &listener)
         .map_err(|error| error.to_string())?
         .start();
-    let recovered = !found.registrations.is_empty();
+    // What was started before is not started again by `sysadm.ini`: it is brought back, or it had
+    // ended. That holds for the next life of hr_ctrl and for a bank whose site was killed.
+    let recovered = !first_life || !found.registrations.is_empty();
+    let limit = boot.tunables.hr_ctrl.answer_timeout_ms;
+    actix_rt::spawn(pulse::beat(
+        nucleus.clone(),
+        hr_ctrl.clone(),
+        pmm.clone(),
+        limit,
+    ));
     if let Some(mut status) = status.take() {
+        pulse::ready();
         nucleus.served();
         let _ = writeln!(status, "ok");
         // The starter reads to the end, and connects only then.
@@ -158,6 +171,7 @@ async fn run(
         boot_actors.first_start().await;
     }
     boot_actors.serve(incoming, &nucleus).await?;
+    pulse::stopping();
     nucleus.ended();
     Ok(())
 }

@@ -26,6 +26,8 @@ pub enum Frame {
     Halt,
     /// hr_ctrl: the site serves; from now on my death is not its end.
     Served,
+    /// hr_ctrl: each of my threads still answers.
+    Pulse,
     /// hr_ctrl: the site has ended; what comes next is my exit.
     Ended,
 }
@@ -36,6 +38,7 @@ const KEPT_END: u32 = 3;
 const HALT: u32 = 4;
 const ENDED: u32 = 5;
 const SERVED: u32 = 6;
+const PULSE: u32 = 7;
 
 impl Frame {
     /// Writes the frame and returns its length.
@@ -47,6 +50,7 @@ impl Frame {
             Self::KeptEnd => (KEPT_END, None),
             Self::Halt => (HALT, None),
             Self::Served => (SERVED, None),
+            Self::Pulse => (PULSE, None),
             Self::Ended => (ENDED, None),
         };
         let name = name.map_or("", |name| name.as_str()).as_bytes();
@@ -73,6 +77,7 @@ impl Frame {
             KEPT_END => Self::KeptEnd,
             HALT => Self::Halt,
             SERVED => Self::Served,
+            PULSE => Self::Pulse,
             ENDED => Self::Ended,
             _ => return Err(Short),
         })
@@ -93,6 +98,7 @@ mod tests {
             Frame::KeptEnd,
             Frame::Halt,
             Frame::Served,
+            Frame::Pulse,
             Frame::Ended,
         ] {
             let len = frame.encode(&mut buffer);

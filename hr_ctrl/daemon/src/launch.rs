@@ -4,6 +4,7 @@
 //! memfd and starts nucleus from that; so the site runs on whatever becomes of the files it came
 //! from. It waits until hr_ctrl says that the site serves, or why it cannot.
 
+use std::env;
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
@@ -18,6 +19,7 @@ use refrain_sys::spawn::Spawn;
 use rustix::fs::{FlockOperation, flock};
 
 use crate::boot::BootRecord;
+pub use crate::pulse::SYSTEMD_VARS;
 use crate::{nucleus, paths};
 
 /// Why a site was not started. One line each: what, where, the cure.
@@ -162,15 +164,21 @@ fn start_nucleus(record: &BootRecord, lock: OwnedFd, listener: OwnedFd) -> Resul
         .open("/dev/null")
         .map_err(LaunchError::Nucleus)?;
     let text = |text: &str| CString::new(text).map_err(|e| LaunchError::Nucleus(e.into()));
-    let argv = [text("nucleus")?, text(&record.site)?];
+    let limit = record.tunables.hr_ctrl.answer_timeout_ms.to_string();
+    let argv = [text("nucleus")?, text(&record.site)?, text(&limit)?];
+    let systemd = SYSTEMD_VARS
+        .iter()
+        .filter_map(|name| Some(((*name).to_owned(), env::var(name).ok()?)));
     let envp = record
         .env
         .iter()
+        .cloned()
+        .chain(systemd)
         .filter_map(|(name, value)| CString::new(format!("{name}={value}")).ok())
         .collect::<Vec<_>>();
     // What nucleus and hr_ctrl have to say outside the site's console is for whoever debugs them.
     let stderr = io::stderr();
-    let log = if std::env::var_os("REFRAIN_LOG").is_some() {
+    let log = if env::var_os("REFRAIN_LOG").is_some() {
         stderr.as_fd()
     } else {
         null.as_fd()

@@ -22,5 +22,6 @@ mod hr_ctrl;
 mod keeper;
 mod nucleus_link;
 mod pmm;
+mod pulse;
 mod session;
 mod watch;

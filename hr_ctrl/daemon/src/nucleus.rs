@@ -47,6 +47,8 @@ struct Kept {
 
 struct Nucleus {
     site: String,
+    /// After how many milliseconds without a pulse hr_ctrl is taken to hang; `None`: never.
+    answer_limit_ms: Option<u64>,
     exe: OwnedFd,
     boot: OwnedFd,
     listener: OwnedFd,
@@ -63,20 +65,26 @@ struct HrCtrl {
     pid: u32,
     pidfd: PidFd,
     socket: OwnedFd,
+    /// When it beat last; its start counts as a beat.
+    last_pulse_ms: u64,
     /// It said that the site has ended.
     said_ended: bool,
     status: Option<WaitStatus>,
 }
 
-/// Runs nucleus to the end of the site. `args[0]` is "nucleus", `args[1]` the site's name; the
-/// fds are those that [`crate::launch`] laid out. Answers the exit code.
+/// Runs nucleus to the end of the site. `args[0]` is "nucleus", `args[1]` the site's name,
+/// `args[2]` the tunable `hr_ctrl.answer_timeout` in milliseconds, 0 for none; the fds are those that [`crate::launch`] laid out. Answers the exit code.
 #[must_use]
 pub fn main(args: &[String]) -> i32 {
     let site = args
         .get(1)
         .cloned()
         .unwrap_or_else(|| paths::DEFAULT_SITE.to_owned());
-    match Nucleus::new(site).and_then(Nucleus::run) {
+    let limit = args
+        .get(2)
+        .and_then(|limit| limit.parse().ok())
+        .filter(|limit| *limit > 0);
+    match Nucleus::new(site, limit).and_then(Nucleus::run) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("nucleus: {error}; it is started by c_init");
@@ -86,11 +94,12 @@ pub fn main(args: &[String]) -> i32 {
 }
 
 impl Nucleus {
-    fn new(site: String) -> io::Result<Self> {
+    fn new(site: String, answer_limit_ms: Option<u64>) -> io::Result<Self> {
         process::set_name("nucleus")?;
         process::set_subreaper()?;
         Ok(Self {
             site,
+            answer_limit_ms,
             exe: inherited::take(EXE_FD)?,
             boot: inherited::take(BOOT_FD)?,
             listener: inherited::take(LISTENER_FD)?,
@@ -165,6 +174,7 @@ impl Nucleus {
             pid,
             pidfd,
             socket,
+            last_pulse_ms: clock::now_monotonic_ms(),
             said_ended: false,
             status: None,
         })
@@ -179,11 +189,12 @@ impl Nucleus {
                 hr_ctrl.pidfd.as_fd(),
             ];
             let mut polled = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
-            process::poll(&mut polled, None)?;
+            process::poll(&mut polled, self.answer_limit_ms)?;
             let ready = polled.each_ref().map(|fd| !fd.revents().is_empty());
             if ready[1] {
                 self.serve(hr_ctrl);
             }
+            self.end_if_it_hangs(hr_ctrl);
             if ready[0] {
                 self.take_signals(&hr_ctrl.socket)?;
             }
@@ -196,6 +207,15 @@ impl Nucleus {
         // What it said before it ended still counts.
         self.serve(hr_ctrl);
         Ok(())
+    }
+
+    /// An hr_ctrl without a pulse is no controller: the next one is.
+    fn end_if_it_hangs(&self, hr_ctrl: &HrCtrl) {
+        let silent = clock::now_monotonic_ms().saturating_sub(hr_ctrl.last_pulse_ms);
+        if self.answer_limit_ms.is_some_and(|limit| silent > limit) {
+            eprintln!("nucleus: hr_ctrl has not answered for {silent} ms; starting it again");
+            let _ = hr_ctrl.pidfd.send_signal(Signal::KILL);
+        }
     }
 
     /// Passes a request to end on; a SIGCHLD only wakes us, reaping is the caller's.
@@ -225,6 +245,7 @@ impl Nucleus {
                 }
                 Ok(Frame::Drop(name)) => self.kept.retain(|kept| kept.name != name),
                 Ok(Frame::Served) => self.served = true,
+                Ok(Frame::Pulse) => hr_ctrl.last_pulse_ms = clock::now_monotonic_ms(),
                 Ok(Frame::Ended) => hr_ctrl.said_ended = true,
                 _ => {}
             }

@@ -74,6 +74,11 @@ impl NucleusLink {
         self.tell(&Frame::Served, &[]);
     }
 
+    /// Tells nucleus that every thread of hr_ctrl answers.
+    pub fn pulse(&self) {
+        self.tell(&Frame::Pulse, &[]);
+    }
+
     /// Tells nucleus that the site has ended.
     pub fn ended(&self) {
         self.tell(&Frame::Ended, &[]);

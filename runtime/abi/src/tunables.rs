@@ -42,6 +42,9 @@ pub struct HrCtrlTunables {
     pub interval_ms: u64,
     /// How long an actor that was told to end tidily may take, in milliseconds.
     pub grace_ms: u64,
+    /// How long hr_ctrl may leave nucleus without a sign of life before it is started again, in
+    /// milliseconds; 0: for ever.
+    pub answer_timeout_ms: u64,
     /// How long a program may take to reach `main` in its template, in milliseconds.
     pub template_timeout_ms: u64,
 }
@@ -73,6 +76,7 @@ impl Default for HrCtrlTunables {
             max_badness: 5,
             interval_ms: 10_000,
             grace_ms: 2_000,
+            answer_timeout_ms: 30_000,
             template_timeout_ms: 10_000,
         }
     }

@@ -4,14 +4,10 @@
 mod support;
 
 use std::fs;
-use std::os::fd::AsFd;
-use std::sync::atomic::Ordering;
 
-use refrain_abi::template::{FromTemplate, StartFrame};
-use refrain_abi::{LifeNo, Serial};
-use refrain_image::{Image, StartKind, choose_start};
-use refrain_sys::{PidFd, Signal, WaitStatus};
-use support::{Actor, WATCHDOG_MS, c_string, compile, installed, program, program_of};
+use refrain_image::{Image, StartKind};
+use refrain_sys::WaitStatus;
+use support::{Actor, c_string, compile, installed, program, program_of};
 
 const ADDRESSES: &str = r#"
 #include <stdio.h>

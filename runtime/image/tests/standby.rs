@@ -181,6 +181,11 @@ fn h10_a_life_begins_without_opening_a_file() {
     let trace = directory.path().join("trace");
     let mut actor = Actor::start(&program(&path, &[]));
     let standby = actor.standby();
+    // What it does before it sleeps is not the restart path.
+    let stat = format!("/proc/{}/stat", standby.pid);
+    while !fs::read_to_string(&stat).unwrap().contains(") S ") {
+        std::thread::yield_now();
+    }
     let mut tracer = std::process::Command::new(strace)
         .args(["-p", &standby.pid.to_string(), "-o"])
         .arg(&trace)

@@ -11,7 +11,8 @@ use refrain_sys::{PidFd, process};
 fn an_orphan_comes_to_the_subreaper_and_is_reaped_with_its_status() {
     process::set_subreaper().unwrap();
     assert!(process::reap_any().unwrap().is_none(), "no child, no error");
-    let script = "(read x; exit 7) <&0 >&- & echo $!";
+    // A shell gives a background job /dev/null for stdin, so the pipe goes by another number.
+    let script = "exec 3<&0; (read x <&3; exit 7) >&- & echo $!";
     let mut shell = Command::new("sh")
         .args(["-c", script])
         .stdin(Stdio::piped())

@@ -14,6 +14,13 @@ static void bus(void) {
     page[0] = 1; /* past the end of an empty file */
 }
 
+/* Needs a page of stack for each level, and has no last one. */
+__attribute__((noinline)) static int deep(int level) {
+    volatile char page[4096];
+    page[level & 4095] = 1;
+    return page[0] + (level < 0 ? 0 : deep(level + 1)) + page[1];
+}
+
 int main(int argc, char **argv) {
     const char *life = getenv("REFRAIN_LIFE");
     if (argc == 2 && life && !strcmp(life, "0")) {
@@ -31,11 +38,7 @@ int main(int argc, char **argv) {
         if (!strcmp(argv[1], "exit3")) exit(3);
         if (!strcmp(argv[1], "_exit")) _exit(4);
         if (!strcmp(argv[1], "return")) return 0;
-        if (!strcmp(argv[1], "stack")) {
-            volatile char far[1 << 28];
-            far[0] = 1;
-            return far[0];
-        }
+        if (!strcmp(argv[1], "stack")) return deep(0);
     }
     for (;;) pause();
 }

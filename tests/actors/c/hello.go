@@ -4,6 +4,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"time"
 )
 
 func main() {
@@ -13,5 +14,7 @@ func main() {
 	}
 	fmt.Fprintf(file, "go life %s\n", os.Getenv("REFRAIN_LIFE"))
 	file.Close()
-	select {}
+	for {
+		time.Sleep(time.Hour)
+	}
 }
