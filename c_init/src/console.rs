@@ -5,6 +5,7 @@
 
 mod completion;
 
+use std::collections::VecDeque;
 use std::io::{self, BufRead, IsTerminal, Read};
 use std::path::PathBuf;
 use std::sync::mpsc as blocking;
@@ -180,17 +181,23 @@ fn read_terminal(
         let _ = editor.load_history(file);
     }
     let prompt = format!("{site}> ");
+    let mut pasted = VecDeque::new();
     while asked.recv().is_ok() {
-        let input = match editor.readline(&prompt) {
-            Ok(line) => {
-                if let Some(file) = &history {
-                    // A history that cannot be kept is no reason to bother anybody.
-                    let _ = editor.append_history(file);
+        let input = match pasted.pop_front() {
+            Some(line) => Input::Line(line),
+            None => match editor.readline(&prompt) {
+                Ok(text) => {
+                    if let Some(file) = &history {
+                        // A history that cannot be kept is no reason to bother anybody.
+                        let _ = editor.append_history(file);
+                    }
+                    // What was pasted comes as one text; its lines are commands all the same.
+                    pasted.extend(text.split(['\n', '\r']).map(str::to_owned));
+                    Input::Line(pasted.pop_front().unwrap_or_default())
                 }
-                Input::Line(line)
-            }
-            Err(ReadlineError::Interrupted) => Input::Cleared,
-            Err(_) => Input::End,
+                Err(ReadlineError::Interrupted) => Input::Cleared,
+                Err(_) => Input::End,
+            },
         };
         if send.blocking_send(input).is_err() {
             return;

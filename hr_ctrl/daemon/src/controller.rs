@@ -194,6 +194,7 @@ fn start_hr_ctrl(seed: PartsSeed) -> Addr<HrCtrl> {
         }
         let parts = Parts {
             tunables: seed.boot.tunables.clone(),
+            bank: seed.boot.bank.clone(),
             pmm: seed.pmm,
             output: seed.output,
             nucleus: Some(NucleusLink::over(seed.nucleus)),

@@ -212,9 +212,15 @@ fn start_nucleus(record: &BootRecord, lock: OwnedFd, listener: OwnedFd) -> Resul
     }
 }
 
-/// The running executable in a sealed memfd.
+/// The running executable in a memfd; where those may not be executed, the file itself, which
+/// stays open whatever becomes of its name.
 fn own_image() -> io::Result<OwnedFd> {
+    let mut file = File::open("/proc/self/exe")?;
     let mut bytes = Vec::new();
-    File::open("/proc/self/exe")?.read_to_end(&mut bytes)?;
-    memfd::from_bytes("c_init", &bytes, true)
+    file.read_to_end(&mut bytes)?;
+    match memfd::from_bytes("c_init", &bytes, true) {
+        Ok(image) => memfd::seal_image(image.as_fd()).map(|()| image),
+        Err(error) if memfd::is_exec_refused(&error) => Ok(file.into()),
+        Err(error) => Err(error),
+    }
 }

@@ -320,6 +320,9 @@ fn imports(
     Some(false)
 }
 
+/// `sizeof(Elf64_Sym)`.
+const SYMBOL: u64 = 24;
+
 /// How many symbols have to be looked at: all of them by DT_HASH or the section headers; by
 /// DT_GNU_HASH those before the first hashed one, which are the undefined ones.
 fn symbol_count(
@@ -332,14 +335,33 @@ fn symbol_count(
         return read::<8>(file, at).map(|words| u64::from(u32_of(&words, 4)));
     }
     if let Some(at) = offset_of(segments, dynamic.gnu_hash) {
-        return read::<8>(file, at).map(|words| u64::from(u32_of(&words, 4)));
+        let front: [u8; 16] = read(file, at)?;
+        let (buckets, first) = (u32_of(&front, 0), u64::from(u32_of(&front, 4)));
+        let table = at.checked_add(16 + 8 * u64::from(u32_of(&front, 8)))?;
+        let hashed = (0..u64::from(buckets).min(MAX_ENTRIES))
+            .filter_map(|index| read::<4>(file, table.checked_add(4 * index)?))
+            .any(|bucket| u32_of(&bucket, 0) != 0);
+        if hashed {
+            return Some(first);
+        }
+        // A program that exports nothing hashes nothing; then the first hashed one means nothing.
+        let strings = dynamic
+            .strings
+            .checked_sub(dynamic.symbols)
+            .map(|bytes| bytes / SYMBOL);
+        return count_in_sections(file, header).or(strings);
     }
+    count_in_sections(file, header)
+}
+
+/// How many dynamic symbols the section headers speak of.
+fn count_in_sections(file: &impl ReadAt, header: &[u8]) -> Option<u64> {
     const SHT_DYNSYM: u32 = 11;
     let (table, entry, count) = (u64_of(header, 40), u16_of(header, 58), u16_of(header, 60));
     (0..u64::from(count).min(MAX_ENTRIES)).find_map(|index| {
         let at = table.checked_add(index * u64::from(entry))?;
         let section: [u8; 64] = read(file, at)?;
-        (u32_of(&section, 4) == SHT_DYNSYM).then(|| u64_of(&section, 32) / 24)
+        (u32_of(&section, 4) == SHT_DYNSYM).then(|| u64_of(&section, 32) / SYMBOL)
     })
 }
 

@@ -6,7 +6,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-static volatile int zero;
+static volatile int zero, seven = 7;
 
 static void bus(void) {
     FILE *file = tmpfile();
@@ -27,7 +27,7 @@ int main(int argc, char **argv) {
         if (!strcmp(argv[1], "segv")) *(volatile int *)(long)zero = 1;
         if (!strcmp(argv[1], "bus")) bus();
 #if defined(__x86_64__)
-        if (!strcmp(argv[1], "fpe")) zero = 1 / zero;
+        if (!strcmp(argv[1], "fpe")) zero = seven / zero;
 #else
         if (!strcmp(argv[1], "fpe")) raise(SIGFPE);
 #endif

@@ -4,6 +4,7 @@
 //! delays nobody's restart.
 
 use std::ffi::CString;
+use std::path::Path;
 use std::sync::Arc;
 
 use hr_ctrl_core::{ActorKey, Event, Kind, Ticket};
@@ -216,7 +217,8 @@ pub(super) async fn image_in_memory(engine: &SharedEngine, actor: ActorKey) -> R
         Some(program) => describe(&spec, Arc::clone(&program.image))?,
         None => {
             let loading = spec.clone();
-            let image = actix_rt::task::spawn_blocking(move || load_image(&loading))
+            let bank = engine.borrow().parts.bank.clone();
+            let image = actix_rt::task::spawn_blocking(move || load_image(&loading, &bank))
                 .await
                 .map_err(|error| error.to_string())??;
             describe(&spec, Arc::new(image))?
@@ -233,7 +235,8 @@ pub(super) async fn image_in_memory(engine: &SharedEngine, actor: ActorKey) -> R
     Ok(())
 }
 
-fn load_image(spec: &StartSpec) -> Result<Image, String> {
+/// `bank`: the directory for images where executable memfds are refused.
+fn load_image(spec: &StartSpec, bank: &Path) -> Result<Image, String> {
     let search = variable(spec, "PATH").unwrap_or("/usr/local/bin:/usr/bin:/bin");
     let path = find_in_path(spec.program.as_ref(), search.as_ref()).ok_or_else(|| {
         format!(
@@ -245,7 +248,7 @@ fn load_image(spec: &StartSpec) -> Result<Image, String> {
     let image = if spec.in_place {
         Image::in_place(&path)
     } else {
-        Image::load(&path)
+        Image::load_in(&path, bank)
     };
     image.map_err(|error| error.to_string())
 }

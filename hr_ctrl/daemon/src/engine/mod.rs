@@ -21,6 +21,7 @@ use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::rc::{Rc, Weak};
 
 use actix::Addr;
@@ -71,6 +72,8 @@ pub struct RunRequest {
 pub struct Parts {
     /// The tunables.
     pub tunables: Tunables,
+    /// The bank's directory.
+    pub bank: PathBuf,
     /// The bank's actor.
     pub pmm: Addr<Pmm>,
     /// Console and log.
