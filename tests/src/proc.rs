@@ -41,10 +41,11 @@ pub fn stat(pid: u32) -> Option<Stat> {
     })
 }
 
-/// Whether `id` still is there, as a zombie or alive.
+/// Whether `id` still is there. A zombie is not: what is left of a site's processes belongs to
+/// the machine's init, which may take its time.
 #[must_use]
 pub fn exists(id: ProcId) -> bool {
-    stat(id.pid).is_some_and(|stat| stat.id == id)
+    stat(id.pid).is_some_and(|stat| stat.id == id && stat.state != 'Z' && stat.state != 'X')
 }
 
 /// Whether a process of that pid is there and not a zombie.
@@ -91,9 +92,9 @@ pub fn children(pid: u32) -> Vec<Stat> {
 /// The children of `pid` that are zombies.
 #[must_use]
 pub fn zombies_of(pid: u32) -> usize {
-    all()
+    children(pid)
         .iter()
-        .filter(|stat| stat.parent == pid && stat.state == 'Z')
+        .filter(|stat| stat.state == 'Z')
         .count()
 }
 

@@ -106,7 +106,9 @@ impl NucleusLink {
     fn tell(&self, frame: &Frame, fds: &[BorrowedFd<'_>]) {
         let mut buffer = [0; MAX_FRAME];
         let len = frame.encode(&mut buffer);
-        if let Err(error) = seqpacket::send(self.0.as_fd(), &buffer[..len], fds) {
+        // Nobody here waits for nucleus: an image that it does not keep is read from its file
+        // again, and only should hr_ctrl die.
+        if let Err(error) = seqpacket::send_dontwait(self.0.as_fd(), &buffer[..len], fds) {
             tracing::warn!(?frame, %error, "nucleus does not listen");
         }
     }

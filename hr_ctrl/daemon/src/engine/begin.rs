@@ -108,6 +108,7 @@ impl Engine {
             pid: standby.pid,
             pidfd: standby.pidfd,
             capability: standby.capability,
+            generation: runtime.generation,
             began_ms: clock::now_monotonic_ms(),
             reaped: false,
             ended: false,

@@ -19,6 +19,8 @@ use crate::{pmm, watch};
 
 /// After how many rounds of a sweep the whole cgroup of the actor is killed, template included.
 const MAX_ROUNDS: u32 = 20;
+/// How often the kernel is asked, a millisecond apart, how an orphaned life ended.
+const LEARN_TRIES: u32 = 100;
 /// How long a sweep waits for those it killed before it looks again, in milliseconds.
 const ROUND_MS: u64 = 50;
 
@@ -49,6 +51,7 @@ impl Engine {
         let clean = runtime.control.clean.load(Ordering::Acquire) == serial.0;
         // Which of the two notices of an end comes first is the kernel's choice.
         runtime.last_pid = (!life.reaped).then_some(pid);
+        let orphan = (life.generation != runtime.generation).then(|| Rc::clone(&life.pidfd));
         let at_ms = clock::now_monotonic_ms();
         self.step(Event::Ended {
             actor,
@@ -58,6 +61,9 @@ impl Engine {
         });
         self.settle(actor);
         self.after_end(actor, no, clean);
+        if let Some(pidfd) = orphan {
+            actix_rt::spawn(learn_end(self.shared(), actor, pid, pidfd));
+        }
     }
 
     /// Reports `Gone` of a life that has ended, or sees to what it left behind.
@@ -164,6 +170,21 @@ impl ActorRuntime {
         if self.last_pid == Some(pid) {
             self.last_pid = None;
         }
+    }
+}
+
+/// Asks the kernel how a life ended whose template is gone: nucleus reaps it then, and the kernel
+/// knows from that moment on (since Linux 6.15; before, the cause stays unknown).
+async fn learn_end(engine: SharedEngine, actor: ActorKey, pid: u32, pidfd: Rc<PidFd>) {
+    for _ in 0..LEARN_TRIES {
+        if let Some(status) = pidfd.exit_info() {
+            let mut engine = engine.borrow_mut();
+            if let Some(runtime) = engine.actors.get_mut(&actor) {
+                runtime.reaped(pid, status);
+            }
+            return engine.tell_restart(actor, false);
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 

@@ -273,7 +273,8 @@ fn describe(spec: &StartSpec, image: Arc<Image>) -> Result<Program, String> {
         cwd: spec.cwd.clone(),
         umask: spec.umask,
         rlimits: spec.rlimits.clone(),
-        fresh_layout: spec.fresh_layout,
+        // A fixed layout helps attackers, too: only what is restarted gets one (SPEC H11).
+        fresh_layout: spec.fresh_layout || spec.gid.is_none(),
     })
 }
 

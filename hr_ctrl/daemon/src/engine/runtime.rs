@@ -94,6 +94,8 @@ pub(crate) struct Life {
     pub pidfd: Rc<PidFd>,
     pub capability: Capability,
     pub began_ms: u64,
+    /// The generation of the template that forked it.
+    pub generation: u32,
     /// Its template has reaped it.
     pub reaped: bool,
     /// Its end was noticed.
