@@ -4,6 +4,7 @@
 //! not before: what is typed ahead of a running command stays with the terminal.
 
 mod completion;
+mod typed;
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, IsTerminal, Read};
@@ -15,12 +16,13 @@ use std::{env, fs};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use rustyline::error::ReadlineError;
 use rustyline::history::DefaultHistory;
-use rustyline::{CompletionType, Config, Editor, ExternalPrinter};
+use rustyline::{CompletionType, Config, Editor};
 use tokio::sync::mpsc;
 
 use crate::client::screen::{self, Above};
 use crate::interpreter::MAX_LINE;
 use completion::Completion;
+use typed::Typed;
 
 /// How many lines the history remembers.
 const HISTORY: usize = 1000;
@@ -173,19 +175,21 @@ fn read_terminal(
         let _ = printer.send(None);
         return read_stdin(asked, send);
     };
-    editor.set_helper(Some(Completion::new(site)));
-    let _ = printer.send(editor.create_external_printer().ok().map(above));
+    let typed = Typed::default();
+    let prompt = format!("{site}> ");
+    editor.set_helper(Some(Completion::new(site, typed.clone())));
+    let dumb = matches!(env::var("TERM").as_deref(), Ok("dumb" | "cons25" | "emacs"));
+    let _ = printer.send((!dumb).then(|| typed.printer(prompt.clone())));
     let history = history_file();
     if let Some(file) = &history {
         // There is none the first time.
         let _ = editor.load_history(file);
     }
-    let prompt = format!("{site}> ");
     let mut pasted = VecDeque::new();
     while asked.recv().is_ok() {
         let input = match pasted.pop_front() {
             Some(line) => Input::Line(line),
-            None => match editor.readline(&prompt) {
+            None => match prompted(&mut editor, &prompt, &typed) {
                 Ok(text) => {
                     if let Some(file) = &history {
                         // A history that cannot be kept is no reason to bother anybody.
@@ -205,12 +209,16 @@ fn read_terminal(
     }
 }
 
-fn above(mut printer: impl ExternalPrinter + Send + 'static) -> Above {
-    Box::new(move |text| {
-        if printer.print(text.clone()).is_err() {
-            screen::out(&text);
-        }
-    })
+/// Reads a line at the prompt, which is shown for so long.
+fn prompted(
+    editor: &mut Editor<Completion, DefaultHistory>,
+    prompt: &str,
+    typed: &Typed,
+) -> rustyline::Result<String> {
+    typed.show(true);
+    let line = editor.readline(prompt);
+    typed.show(false);
+    line
 }
 
 /// `$XDG_STATE_HOME/refrain/history`, or the same below `~/.local/state`.

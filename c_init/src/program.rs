@@ -85,15 +85,23 @@ pub fn main() -> i32 {
     if options.connect {
         return client::console(&site, Mode::Connected);
     }
-    match start(&options, &site) {
+    let tunables = match options.config.as_deref().map(config::read).transpose() {
+        Ok(tunables) => tunables.unwrap_or_default(),
+        Err(why) => {
+            // The place comes first, as for every line of a file.
+            client::screen::err(&why.to_string());
+            return FAILED;
+        }
+    };
+    match start(&options, &site, tunables) {
         Ok(mode) => client::console(&site, mode),
         Err(why) => complain(FAILED, why),
     }
 }
 
 /// Starts the site; answers what there is to do for its first client.
-fn start(options: &Options, site: &str) -> Result<Mode, String> {
-    let record = boot_record(options, site)?;
+fn start(options: &Options, site: &str, tunables: Tunables) -> Result<Mode, String> {
+    let record = boot_record(options, site, tunables)?;
     launch::start_site(&record).map_err(|why| why.to_string())?;
     Ok(match (options.detach, record.once) {
         (true, _) => Mode::Detached,
@@ -103,11 +111,7 @@ fn start(options: &Options, site: &str) -> Result<Mode, String> {
 }
 
 /// What the site is started with.
-fn boot_record(options: &Options, site: &str) -> Result<BootRecord, String> {
-    let tunables = match &options.config {
-        Some(file) => config::read(file).map_err(|why| why.to_string())?,
-        None => Tunables::default(),
-    };
+fn boot_record(options: &Options, site: &str, tunables: Tunables) -> Result<BootRecord, String> {
     let cwd = env::current_dir().map_err(|why| format!("the current directory: {why}"))?;
     let bank = options
         .bank
@@ -201,7 +205,7 @@ mod tests {
     #[test]
     fn c1_sysadm_ini_keeps_the_path_that_was_given() {
         let options = Options::try_parse_from(["c_init", "--bank", "b", "sub/sysadm.ini"]).unwrap();
-        let record = boot_record(&options, "x").unwrap();
+        let record = boot_record(&options, "x", Tunables::default()).unwrap();
         assert_eq!(record.ini.as_deref(), Some("sub/sysadm.ini".as_ref()));
         assert!(record.bank.is_absolute() && record.bank.ends_with("b"));
         assert!(!record.once);

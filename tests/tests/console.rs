@@ -228,6 +228,39 @@ fn what_an_actor_prints_comes_above_the_prompt_at_any_time() {
 }
 
 #[test]
+fn what_is_half_typed_outlives_what_an_actor_prints() {
+    let site = Site::start();
+    let mut console = terminal(&site, &["--connect"]);
+    console.exp_string(">").unwrap();
+    console.send("echo half").unwrap();
+    console.flush().unwrap();
+    console.exp_string("half").unwrap();
+    site.actor(1, "singer", "crasher", &["say", "la la la", "park"]);
+    console.exp_string("la la la").unwrap();
+    console.exp_string("> echo half").unwrap();
+    console.send_line(" and whole").unwrap();
+    console.exp_string("\nhalf and whole").unwrap();
+    console.send_control('d').unwrap();
+    console.exp_eof().unwrap();
+}
+
+#[test]
+fn what_is_typed_ahead_of_a_running_command_is_carried_out_after_it() {
+    let site = Site::start();
+    let mut console = terminal(&site, &["--connect"]);
+    console.exp_string(">").unwrap();
+    console
+        .send("sleep 0\necho o''ne\necho t''wo\naps --jj\x7fson\n")
+        .unwrap();
+    console.flush().unwrap();
+    for wanted in ["one", "two", "[]"] {
+        console.exp_string(wanted).unwrap();
+    }
+    console.send_control('d').unwrap();
+    console.exp_eof().unwrap();
+}
+
+#[test]
 fn ctrl_c_gives_up_the_command_that_runs_and_not_the_site() {
     let site = Site::start();
     site.actor(1, "singer", "crasher", &["say", "la la la", "park"]);

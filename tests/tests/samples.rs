@@ -33,14 +33,14 @@ fn hello_restart_faults_once_and_ends_clean_in_its_second_life() {
     assert_eq!(said("hello again: the counter is 2"), 1, "{finished:?}");
 }
 
-/// The numbers of the song's lines in the order in which they came out.
+/// The numbers of the song's lines in the order in which they came out. The child prints where
+/// its spawner does, so they have the spawner's name in front.
 fn line_numbers(out: &str) -> Vec<usize> {
-    let rest = out.lines().filter_map(|line| line.split_once("HR_child"));
-    let words = rest.filter_map(|(_, rest)| {
-        rest.split(|c: char| !c.is_ascii_digit())
-            .find(|word| !word.is_empty())
-    });
-    words.filter_map(|word| word.parse().ok()).collect()
+    let said = out.lines().filter_map(|line| line.split_once(": "));
+    let numbers = said.filter_map(|(_, text)| text.trim_start().split_once("  "));
+    numbers
+        .filter_map(|(number, _)| number.parse().ok())
+        .collect()
 }
 
 #[test]

@@ -15,6 +15,7 @@ fn trace(site: &Site, strace: PathBuf, pids: &[u32]) -> Child {
     command.args([
         "-f",
         "-q",
+        "-y",
         "-s",
         "256",
         "-e",
@@ -33,7 +34,8 @@ fn trace(site: &Site, strace: PathBuf, pids: &[u32]) -> Child {
     child
 }
 
-/// The paths in lines of a trace that open or execute a file.
+/// The paths in lines of a trace (of `strace -y`) that open or execute a file; a relative one
+/// behind the folder that it is relative to.
 fn opened(lines: &[String]) -> Vec<String> {
     let calls = [
         "open(",
@@ -42,20 +44,37 @@ fn opened(lines: &[String]) -> Vec<String> {
         "creat(",
         "execve(",
         "execveat(",
-        "open_tree(",
     ];
     let opens = lines
         .iter()
         .filter(|line| calls.iter().any(|call| line.contains(call)));
-    opens
-        .filter_map(|line| line.split('"').nth(1).map(str::to_owned))
-        .collect()
+    let path = |line: &String| {
+        let (before, rest) = line.split_once('"')?;
+        let path = rest.split('"').next()?;
+        let folder = || {
+            before
+                .rsplit_once('<')?
+                .1
+                .split_once('>')
+                .map(|(folder, _)| folder)
+        };
+        match folder() {
+            Some(folder) if !path.starts_with('/') => Some(format!("{folder}/{path}")),
+            _ => Some(path.to_owned()),
+        }
+    };
+    opens.filter_map(path).collect()
 }
 
 /// Whether a path is on no stable storage: the kernel's own file systems and the bank on tmpfs.
 fn is_volatile(path: &str, bank: &str) -> bool {
-    let kernel = ["/proc/", "/sys/fs/cgroup/", "/dev/shm/", "/dev/null"];
-    // An empty path is execveat of an fd; a relative one is judged by its absolute fellow.
+    let kernel = [
+        "/proc/",
+        "/sys/fs/cgroup/",
+        "/dev/shm/",
+        "/dev/null",
+        "/memfd:",
+    ];
     kernel.iter().any(|place| path.starts_with(place)) || path.starts_with(bank)
 }
 
@@ -112,8 +131,17 @@ fn h10_a_restart_opens_no_file_on_stable_storage() {
 
 #[test]
 fn the_reader_of_traces_sees_an_open() {
-    let line = r#"12 openat(AT_FDCWD, "/etc/passwd", O_RDONLY|O_CLOEXEC) = 3"#.to_owned();
-    let paths = opened(&[line, "12 futex(0x7f) = 0".to_owned()]);
-    assert_eq!(paths, ["/etc/passwd"]);
-    assert!(!is_volatile(&paths[0], "/dev/shm/x") && is_volatile("/proc/self/maps", "/dev/shm/x"));
+    let lines = [
+        r#"12 openat(AT_FDCWD</work>, "/etc/passwd", O_RDONLY|O_CLOEXEC) = 3</etc/passwd>"#,
+        r#"12 openat(7</dev/shm/bank>, "block-3", O_RDWR) = 4</dev/shm/bank/block-3>"#,
+        r#"12 execveat(5</memfd:sleep>, "", ["sleep"], AT_EMPTY_PATH) = 0"#,
+        "12 futex(0x7f) = 0",
+    ];
+    let paths = opened(&lines.map(str::to_owned));
+    assert_eq!(
+        paths,
+        ["/etc/passwd", "/dev/shm/bank/block-3", "/memfd:sleep/"]
+    );
+    let volatile = paths.iter().map(|path| is_volatile(path, "/nowhere"));
+    assert_eq!(volatile.collect::<Vec<_>>(), [false, true, true]);
 }

@@ -17,32 +17,59 @@ pub(super) async fn run(site: &str, request: ToSite) -> i32 {
 }
 
 async fn attend(site: &str, request: ToSite) -> Result<i32, LinkError> {
-    let broken = |why: std::io::Error| LinkError::Broken(why.to_string());
-    let mut signals = Signals::new().map_err(broken)?;
+    let mut signals = Signals::new().map_err(|why| LinkError::Broken(why.to_string()))?;
     let mut link = Link::open(site, false).await?;
-    let after = After::of(&request);
     link.send(&request).await?;
-    let mut done = None;
+    let mut visit = Visit {
+        after: After::of(&request),
+        done: false,
+    };
     loop {
-        tokio::select! {
-            message = link.receive() => match message? {
-                Some(FromSite::Out(text)) if !screen::out(&text) => return Ok(FAILED),
-                Some(FromSite::Out(_)) => {}
-                Some(FromSite::Err(line)) => screen::err(&line),
-                Some(FromSite::Console(line)) if !screen::out(&format!("{line}\n")) => return Ok(FAILED),
-                Some(FromSite::Console(_)) => {}
-                Some(FromSite::Done { code: DONE }) if after != After::Leave => done = Some(DONE),
-                Some(FromSite::Done { code }) => return Ok(code),
-                // A site that halts because it was told to has done its duty.
-                Some(FromSite::Halted { code }) => return Ok(if after == After::Halted { DONE } else { code }),
-                Some(FromSite::Booted { .. }) => {}
-                None if after == After::Halted || done.is_some() => return Ok(DONE),
-                None => return Ok(complain(FAILED, "the site has ended the session")),
-            },
-            asked = signals.next() => match (asked, done) {
-                (Asked::Interrupt, None) => link.send(&ToSite::Interrupt).await?,
-                _ => return Ok(done.unwrap_or(INTERRUPTED)),
-            },
+        let code = tokio::select! {
+            message = link.receive() => visit.hear(message?),
+            asked = signals.next() => {
+                if asked == Asked::Interrupt && !visit.done {
+                    link.send(&ToSite::Interrupt).await?;
+                    continue;
+                }
+                Some(if visit.done { DONE } else { INTERRUPTED })
+            }
+        };
+        if let Some(code) = code {
+            return Ok(code);
+        }
+    }
+}
+
+/// A session of one command.
+struct Visit {
+    after: After,
+    /// The command was carried out; what follows it is waited for.
+    done: bool,
+}
+
+impl Visit {
+    /// Takes a message, or the session's end; answers the exit code when it is known.
+    fn hear(&mut self, message: Option<FromSite>) -> Option<i32> {
+        // Output that nobody reads any more (`aps | head -1`) ends the program.
+        let unread = |text: &str| (!screen::out(text)).then_some(FAILED);
+        match message {
+            Some(FromSite::Out(text)) => unread(&text),
+            Some(FromSite::Console(line)) => unread(&(line + "\n")),
+            Some(FromSite::Err(line)) => {
+                screen::err(&line);
+                None
+            }
+            Some(FromSite::Done { code }) => {
+                self.done = code == DONE;
+                (code != DONE || self.after == After::Leave).then_some(code)
+            }
+            Some(FromSite::Booted { .. }) => None,
+            // A site that ends because it was told to has done its duty.
+            Some(FromSite::Halted { .. }) | None if self.after == After::Halted => Some(DONE),
+            Some(FromSite::Halted { code }) => Some(code),
+            None if self.done => Some(DONE),
+            None => Some(complain(FAILED, "the site has ended the session")),
         }
     }
 }

@@ -3,12 +3,12 @@
 //! It is a small state machine around three sources: messages of the site, lines of the user,
 //! signals.
 //!
-//! | state    | meaning                                   | left by                               |
-//! | -------- | ----------------------------------------- | ------------------------------------- |
-//! | Booting  | `sysadm.ini` is read; nothing is typed yet | `Booted`                              |
-//! | Idle     | a prompt is shown, or stdin is read       | a line; the end of the lines           |
-//! | Running  | a command was sent                        | `Done`                                |
-//! | Leaving  | the site was told to halt                 | `Halted`, or the end of the session    |
+//! | state   | meaning                                    | left by                         |
+//! | ------- | ------------------------------------------ | ------------------------------- |
+//! | Booting | `sysadm.ini` is read; nothing is typed yet | `Booted`                        |
+//! | Idle    | a prompt is shown, or stdin is read        | a line; the end of the lines    |
+//! | Running | a command was sent                         | `Done`                          |
+//! | Leaving | the site was told to halt                  | `Halted`, the session's end     |
 //!
 //! Ctrl-C in Running interrupts the command; in Idle, with a terminal, the prompt deals with it.
 //! Every other signal ends the client, and with it a site that it started in the foreground.

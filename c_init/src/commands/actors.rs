@@ -56,7 +56,7 @@ pub struct Arun {
         hide_possible_values = true
     )]
     pub layout: Layout,
-    /// the program, looked for along PATH where it holds no slash, and its arguments
+    /// the program, looked for along $PATH where it has no slash; what follows is the program's
     #[arg(value_name = "PATH", required = true, num_args = 1.., trailing_var_arg = true)]
     pub program: Vec<String>,
 }
@@ -126,13 +126,22 @@ fn file_name(path: &str) -> &str {
 #[command(override_usage = "akill {-g GID | [-c] AID}")]
 pub struct Akill {
     /// kill every member of this restart group
-    #[arg(short, value_name = "GID", value_parser = clap::value_parser!(u32).range(..=MAX_GID), conflicts_with_all = ["clean", "aid"])]
+    #[arg(
+        short,
+        value_name = "GID",
+        value_parser = clap::value_parser!(u32).range(..=MAX_GID),
+        conflicts_with_all = ["clean", "aid"]
+    )]
     pub gid: Option<u32>,
     /// tell the actor to end with SIGTERM first, and wait for hr_ctrl.grace
     #[arg(short)]
     pub clean: bool,
     /// the actor's aid, as arun and aps show it; a restartable actor takes its group along
-    #[arg(value_name = "AID", required_unless_present = "gid", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(
+        value_name = "AID",
+        required_unless_present = "gid",
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
     pub aid: Option<u32>,
 }
 

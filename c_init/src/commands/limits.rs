@@ -165,7 +165,7 @@ impl Args for Ulimit {
             .arg(
                 Arg::new("limit")
                     .value_name("LIMIT")
-                    .help("a number, hard, soft or unlimited; without a letter, of -f"),
+                    .help("a number, hard, soft or unlimited; without a letter it is that of -f"),
             )
     }
 

@@ -32,8 +32,7 @@ impl Reboot {
 #[derive(Clone, Debug, Args)]
 #[command(override_usage = "shutdown -i 0|1|2|3")]
 pub struct Shutdown {
-    /// 0: halt; 1: hot restart; 2: cold restart, persistent memory is discarded; 3: stop at once,
-    /// the actors are told nothing
+    /// 0: halt; 1: hot restart; 2: cold restart, without persistent memory; 3: stop at once
     #[arg(short = 'i', value_name = "LEVEL", value_parser = clap::value_parser!(u8).range(0..=3))]
     pub level: u8,
 }

@@ -71,7 +71,7 @@ impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let expected = "a size more than 0 as text with its unit, like \"64MiB\" or \"4096\"";
         deserializer
-            .deserialize_str(WithUnit {
+            .deserialize_any(WithUnit {
                 units: SIZES,
                 expected,
             })
@@ -84,7 +84,7 @@ impl<'de> Deserialize<'de> for Time {
         let expected =
             "a time more than 0 as text with its unit, like \"10s\", \"500ms\" or \"2m\"";
         deserializer
-            .deserialize_str(WithUnit {
+            .deserialize_any(WithUnit {
                 units: TIMES,
                 expected,
             })

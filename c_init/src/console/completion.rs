@@ -4,18 +4,20 @@
 //! pressed: the thread that holds the prompt has no part in the console's session.
 
 use rustyline::completion::{Completer, FilenameCompleter, Pair};
-use rustyline::highlight::Highlighter;
+use rustyline::highlight::{CmdKind, Highlighter};
 use rustyline::hint::Hinter;
 use rustyline::validate::Validator;
 use rustyline::{Context, Helper, Result};
 use serde_json::Value;
 
+use super::typed::Typed;
 use crate::{client, commands};
 
 /// What completes the line that is typed.
 pub(crate) struct Completion {
     site: String,
     files: FilenameCompleter,
+    typed: Typed,
 }
 
 /// What a word can be completed to.
@@ -29,11 +31,12 @@ enum Kind {
 }
 
 impl Completion {
-    /// Completion for the console of `site`.
-    pub(crate) fn new(site: &str) -> Self {
+    /// Completion for the console of `site`; `typed` is told what the line is.
+    pub(crate) fn new(site: &str, typed: Typed) -> Self {
         Self {
             site: site.to_owned(),
             files: FilenameCompleter::new(),
+            typed,
         }
     }
 
@@ -138,10 +141,24 @@ impl Completer for Completion {
     }
 }
 
+// No hints and no colours: rustyline asks for them at every change of the line and every move of
+// the cursor, which is how `typed` hears of these.
 impl Hinter for Completion {
     type Hint = String;
+
+    fn hint(&self, line: &str, pos: usize, _: &Context<'_>) -> Option<String> {
+        self.typed.note(line, pos);
+        None
+    }
 }
-impl Highlighter for Completion {}
+
+impl Highlighter for Completion {
+    fn highlight_char(&self, line: &str, pos: usize, _: CmdKind) -> bool {
+        self.typed.note(line, pos);
+        false
+    }
+}
+
 impl Validator for Completion {}
 impl Helper for Completion {}
 

@@ -15,7 +15,7 @@ pub struct BootRecord {
     pub bank: PathBuf,
     /// The tunables.
     pub tunables: Tunables,
-    /// `sysadm.ini`, an absolute path; `None`: there is none.
+    /// `sysadm.ini` as it was named, relative to `cwd`; `None`: there is none.
     pub ini: Option<PathBuf>,
     /// The directory the site was started in: where paths in `sysadm.ini` start.
     pub cwd: PathBuf,

@@ -5,6 +5,8 @@
 //! the fds of lives by itself. A restart passes through no mailbox.
 
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::Duration;
 
 use actix::{Actor, Context, Handler, Message, MessageResult, ResponseFuture};
 use hr_ctrl_core::{Event, HaltLevel, Requester, Target};
@@ -29,9 +31,17 @@ impl HrCtrl {
         Self { engine }
     }
 
-    fn run(&self, spec: StartSpec, by: Requester, stdio: Option<[OwnedFd; 3]>) -> BoxedAnswer<Aid> {
+    fn run(
+        &self,
+        mut spec: StartSpec,
+        by: Requester,
+        stdio: Option<[OwnedFd; 3]>,
+    ) -> BoxedAnswer<Aid> {
         let (answer, waiting) = oneshot::channel();
         let mut engine = self.engine.borrow_mut();
+        if let Requester::Life { actor, .. } = by {
+            engine.inherit(&mut spec, actor);
+        }
         let (name, gid) = (spec.name, spec.gid);
         let request = RunRequest {
             spec,
@@ -228,10 +238,24 @@ impl Handler<GroupOf> for HrCtrl {
     }
 }
 
+/// How long `aps` waits for the cause of an end that was only just noticed, in milliseconds.
+const END_REPORT_MS: u32 = 50;
+
 impl Handler<List> for HrCtrl {
-    type Result = Vec<ActorInfo>;
+    type Result = ResponseFuture<Vec<ActorInfo>>;
     fn handle(&mut self, _: List, _: &mut Context<Self>) -> Self::Result {
-        self.engine.borrow().actor_infos()
+        let engine = Rc::clone(&self.engine);
+        Box::pin(async move {
+            // A life is back before its template has reaped the one before it. Whoever asks a
+            // moment after a crash wants to see why.
+            for _ in 0..END_REPORT_MS {
+                if !engine.borrow().is_end_unknown() {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            engine.borrow().actor_infos()
+        })
     }
 }
 

@@ -83,6 +83,7 @@ pub fn start_site(record: &BootRecord) -> Result<(), LaunchError> {
         // Nobody serves: nucleus, if it came up at all, has ended and removed both already.
         let _ = fs::remove_file(&socket);
         let _ = fs::remove_file(paths::lock(&record.site));
+        let _ = fs::remove_dir(paths::site_root());
     }
     started
 }

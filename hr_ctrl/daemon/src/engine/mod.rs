@@ -166,6 +166,15 @@ impl Engine {
             .expect("the engine is borrowed, so its owner holds it")
     }
 
+    /// What an indirect actor has from its spawner, as a child has from its parent: umask and
+    /// resource limits.
+    pub(crate) fn inherit(&self, spec: &mut StartSpec, spawner: ActorKey) {
+        if let Some(runtime) = self.actors.get(&spawner) {
+            spec.umask = runtime.spec.umask;
+            spec.rlimits.clone_from(&runtime.spec.rlimits);
+        }
+    }
+
     pub(crate) fn ticket(&mut self, pending: Pending) -> Ticket {
         self.last_ticket += 1;
         let ticket = Ticket(self.last_ticket);

@@ -23,6 +23,14 @@ impl Engine {
         self.core.is_restarting()
     }
 
+    /// Whether a life has ended that nobody has reaped yet.
+    #[must_use]
+    pub fn is_end_unknown(&self) -> bool {
+        self.actors
+            .values()
+            .any(|runtime| runtime.last_pid.is_some())
+    }
+
     /// Every registered actor, in the order of registration.
     #[must_use]
     pub fn actor_infos(&self) -> Vec<ActorInfo> {
