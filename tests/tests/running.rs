@@ -69,7 +69,7 @@ fn h2_an_ordinary_actor_may_not_use_the_hot_restart_api() {
         "1",
         "clean",
         "say",
-        "on",
+        "alive",
         "park",
     ];
     site.ordinary("plain", "groupie", &words);

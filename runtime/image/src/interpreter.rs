@@ -13,7 +13,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::image::{ImageError, find_in_path, front_of, open_checked};
-use crate::script;
+use crate::{script, wrapper};
 
 /// How many `#!` lines are followed: as many as the kernel does.
 const MAX_NESTING: usize = 5;
@@ -35,7 +35,9 @@ pub(crate) fn find(path: &Path, front: &[u8]) -> Result<Interpreter, ImageError>
     let mut front = front.to_vec();
     let mut arguments = Vec::new();
     for _ in 0..MAX_NESTING {
-        let (interpreter, mut words) = named_by(&front, path)?;
+        let (named, mut words) = named_by(&front, path)?;
+        let beside = path.parent().unwrap_or(Path::new("/"));
+        let interpreter = wrapper::behind(&named, beside).unwrap_or(named);
         words.append(&mut arguments);
         arguments = words;
         let unusable = |error: ImageError| ImageError::Interpreter {

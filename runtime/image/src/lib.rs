@@ -11,6 +11,7 @@
 //! | [`script`] | `#!` lines |
 //! | [`program`] | an image with arguments, environment, directory, limits: what an actor runs |
 //! | [`template`] | the process that forks lives, and its socket |
+//! | [`wrapper`] | the program behind a version manager's wrapper |
 //!
 //! Must never execute a file that it was not asked for, nor trust a byte of one.
 
@@ -20,6 +21,7 @@ pub mod kept;
 pub mod program;
 pub mod script;
 pub mod template;
+pub mod wrapper;
 
 mod interpreter;
 mod objects;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use hr_ctrl_core::{ActorKey, Event, Kind, Ticket};
 use refrain_abi::{ActorName, Gid, LifeNo, Serial};
 use refrain_image::kept::Record;
-use refrain_image::{Image, Program, find_in_path};
+use refrain_image::{Image, Program, find_in_path, wrapper};
 use refrain_sys::mapping;
 use serde::{Deserialize, Serialize};
 
@@ -245,6 +245,7 @@ fn load_image(spec: &StartSpec, bank: &Path) -> Result<Image, String> {
         )
     })?;
     let path = spec.cwd.join(path);
+    let path = wrapper::behind(&path, &spec.cwd).unwrap_or(path);
     let image = if spec.in_place {
         Image::in_place(&path)
     } else {
