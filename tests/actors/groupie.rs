@@ -8,7 +8,8 @@
 //! | `point NAME` | keep the address of the block's first word in its second, or compare it |
 //! | `fill NAME`, `sum NAME` | one to every word of the block; say their sum |
 //! | `free NAME`, `free-all KEY`, `grant NAME GID` | `pmm_free`, `pmm_free_all`, `pmm_grant` |
-//! | `spawn NAME PATH ARG... ;` | `hrfexec` |
+//! | `stdout FILE` | what is spawned from now on gets FILE for its stdout |
+//! | `spawn NAME PATH ARG... ;` | `hrfexec`; an ARG `;;` is passed as `;` |
 //! | `clean` | `hr_exit_hdl` |
 //! | `group-of AID`, `kill-group GID`, `shutdown LEVEL` | `self` stands for one's own aid or gid |
 //! | `whoami` | say aid, gid, life and capability |
@@ -19,6 +20,8 @@ mod script;
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::fs::File;
+use std::os::fd::AsFd;
 use std::sync::atomic::Ordering::SeqCst;
 
 use refrain::{Aid, Block, DeletionKey, Exec, Gid};
@@ -27,12 +30,14 @@ use script::{Script, Step};
 struct Groupie {
     script: Script,
     blocks: BTreeMap<String, Block>,
+    stdout: Option<File>,
 }
 
 fn main() {
     let mut groupie = Groupie {
         script: Script::from_args(),
         blocks: BTreeMap::new(),
+        stdout: None,
     };
     while let Some(word) = groupie.script.word() {
         match groupie.script.step(word) {
@@ -64,6 +69,11 @@ impl Groupie {
             "alloc" => self.alloc().map(Some),
             "add" | "crash-until" | "point" | "fill" | "sum" => self.use_block(word),
             "free" | "free-all" | "grant" => self.release(word).map(Some),
+            "stdout" => {
+                let path = self.script.operand();
+                self.stdout = Some(File::create(path).expect("the file can be made"));
+                Ok(None)
+            }
             "spawn" => self.spawn().map(Some),
             "clean" => refrain::hr_exit_hdl().map(|()| None).map_err(text),
             "group-of" | "kill-group" | "shutdown" | "whoami" => self.ask(word),
@@ -147,7 +157,10 @@ impl Groupie {
         while let Some(word) = self.script.word()
             && word != ";"
         {
-            exec = exec.arg(word);
+            exec = exec.arg(if word == ";;" { ";" } else { &word });
+        }
+        if let Some(file) = &self.stdout {
+            exec = exec.stdout(file.as_fd());
         }
         let aid = exec.spawn().map_err(text)?;
         Ok(format!("spawned {name} aid={aid}"))

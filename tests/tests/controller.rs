@@ -119,3 +119,47 @@ fn a_clean_end_is_remembered_across_the_death_of_the_controller() {
     site.runs("anchor", 1);
     site.wait_row("me", |row| row.state == "clean" && row.life == Some(1));
 }
+
+#[test]
+fn a_controller_that_is_stopped_is_started_again() {
+    let config = "(hr_ctrl: (answer_timeout: \"1s\"))";
+    let site = Options::new().config(config).start();
+    site.actor(1, "me", "crasher", &["park"]);
+    site.runs("me", 0);
+    let old = site.controller_pid();
+    proc::kill(old, Signal::STOP);
+    wait::until_true("nucleus to end it", || !proc::is_alive(old));
+    wait::until_true("another one to serve", || {
+        site.command("aps").code == Some(0)
+    });
+    assert_ne!(site.controller_pid(), old);
+    site.runs("me", 1);
+}
+
+#[test]
+fn a_controller_that_keeps_dying_ends_the_site_and_the_bank_stays() {
+    let mut site = Options::new().keeps_bank().start();
+    site.actor(
+        1,
+        "me",
+        "groupie",
+        &["alloc", "b", "4096", "group", "add", "b", "park"],
+    );
+    site.wait_lines("me", 2);
+    let nucleus = site.nucleus_pid();
+    site.note_family();
+    wait::until_true("the site to end", || {
+        let children = proc::children(nucleus);
+        let controllers = children
+            .iter()
+            .filter(|stat| proc::text(stat.id.pid, "comm").trim() == "hr_ctrl");
+        controllers.for_each(|stat| proc::kill_if_there(stat.id));
+        !site.is_up()
+    });
+    site.wait_down();
+    site.detach();
+    site.wait_row("me", |row| row.state == "running");
+    let lines = site.lines("me");
+    let made = lines.iter().filter(|line| line.contains("existed=false"));
+    assert_eq!(made.count(), 1, "{lines:?}");
+}

@@ -79,6 +79,11 @@ fn h22_the_group_terminates_when_every_member_has_ended_clean() {
         "the group is forgotten"
     );
     assert!(site.blocks().is_empty(), "its blocks are freed");
+    assert_eq!(
+        site.memory()["images"].as_u64(),
+        Some(0),
+        "its images are freed"
+    );
     site.ok("arun -g 2 -n a /bin/sleep 100000");
     assert_eq!(site.runs("a", 0).gid, Some(2), "its names are free");
 }

@@ -90,11 +90,9 @@ fn ten_thousand_crashes_are_followed_by_as_many_lives_and_nothing_grows() {
     {
         let told = format!("{who}: {before:?} before, {after:?} after");
         assert!(after.rss <= before.rss + SLACK_KIB, "memory grows: {told}");
-        assert_eq!(
-            (after.fds, after.threads),
-            (before.fds, before.threads),
-            "{told}"
-        );
+        assert_eq!(after.fds, before.fds, "{told}");
+        // A thread that loaded an image ends when nothing was loaded for a while.
+        assert!(after.threads <= before.threads, "{told}");
         assert_eq!((before.zombies, after.zombies), (0, 0), "{told}");
     }
 }

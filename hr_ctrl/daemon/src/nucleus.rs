@@ -73,7 +73,8 @@ struct HrCtrl {
 }
 
 /// Runs nucleus to the end of the site. `args[0]` is "nucleus", `args[1]` the site's name,
-/// `args[2]` the tunable `hr_ctrl.answer_timeout` in milliseconds, 0 for none; the fds are those that [`crate::launch`] laid out. Answers the exit code.
+/// `args[2]` the tunable `hr_ctrl.answer_timeout` in milliseconds, 0 for none; the fds are
+/// those that [`crate::launch`] laid out. Answers the exit code.
 #[must_use]
 pub fn main(args: &[String]) -> i32 {
     let site = args

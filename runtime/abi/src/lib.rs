@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod control;
+pub mod error;
 pub mod frame;
 pub mod id;
 pub mod request;

@@ -23,7 +23,8 @@ pub enum OpenError {
     },
     /// The bank was written by another version of Refrain.
     #[error(
-        "bank {}: has format version {found}, this Refrain knows {known}; run the version that made it, or remove the directory for an empty bank",
+        "bank {}: has format version {found}, this Refrain knows {known}; \
+         run the version that made it, or remove the directory for an empty bank",
         dir.display()
     )]
     Version {
@@ -48,7 +49,8 @@ pub enum OpenError {
     },
     /// The file system has no room for the catalogue.
     #[error(
-        "bank {}: no space left on the file system for the catalogue of {needed} bytes; make room there, or lower pmm.max_blocks or hr_ctrl.max_actors",
+        "bank {}: no space left on the file system for the catalogue of {needed} bytes; \
+         make room there, or lower pmm.max_blocks or hr_ctrl.max_actors",
         dir.display()
     )]
     NoSpace {
@@ -58,7 +60,8 @@ pub enum OpenError {
         needed: u64,
     },
     /// The file system can't be written.
-    #[error("bank {}: the file system is read-only; remount it read-write, or choose another directory with --bank", dir.display())]
+    #[error("bank {}: the file system is read-only; \
+             remount it read-write, or choose another directory with --bank", dir.display())]
     ReadOnly {
         /// The bank's directory.
         dir: PathBuf,
@@ -111,7 +114,8 @@ fn pid_text(pid: Option<u32>) -> String {
 pub enum FullError {
     /// The bank's size is used up.
     #[error(
-        "bank full: block {name} needs {asked} bytes, {free} of {size} are free; free a block or raise pmm.ram_bank_size"
+        "bank full: block {name} needs {asked} bytes, {free} of {size} are free; \
+         free a block or raise pmm.ram_bank_size"
     )]
     Bank {
         /// The block that was asked for.
@@ -135,7 +139,8 @@ pub enum FullError {
     },
     /// No gap in the window of addresses is large enough.
     #[error(
-        "bank full: no gap of {asked} bytes in the address window for block {name}; free a block, or raise pmm.window_size for a new bank"
+        "bank full: no gap of {asked} bytes in the address window for block {name}; \
+         free a block, or raise pmm.window_size for a new bank"
     )]
     Window {
         /// The block that was asked for.

@@ -18,10 +18,10 @@ fn subject(path: &[u8]) -> Option<&'static KeptPath> {
     if EXE.is_empty() {
         return None;
     }
-    let (process, rest) = split(path.strip_prefix(b"/proc/")?);
-    let own = process == b"self"
-        || process == b"thread-self"
-        || number(process).is_some_and(|pid| pid == syscalls::own_pid());
+    let (whose, rest) = split(path.strip_prefix(b"/proc/")?);
+    let own = whose == b"self"
+        || whose == b"thread-self"
+        || number(whose).is_some_and(|pid| pid == syscalls::own_pid());
     match rest {
         b"exe" if own => Some(&EXE),
         _ if own && !SCRIPT.is_empty() => {

@@ -3,7 +3,8 @@
 //! `runtime/image/build.rs` compiles this crate three times: as a shared object (`--cfg shim_object`),
 //! which takes over `__libc_start_main` of a dynamically linked program; the same for interpreters of
 //! scripts (`--cfg shim_script` as well); and as a static executable without a libc (`--cfg shim_stub`),
-//! which is the template of programs that can't be forked. All serve fork requests with the same loop. For cargo it is an ordinary library that nobody links, so
+//! which is the template of programs that can't be forked. All serve fork requests with the
+//! same loop. For cargo it is an ordinary library that nobody links, so
 //! that every check sees its code.
 //!
 //! It runs inside other people's programs, at a moment when they believe that nothing has happened

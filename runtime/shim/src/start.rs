@@ -32,6 +32,7 @@ type StartMain = unsafe extern "C" fn(
 ) -> c_int;
 type OnObject = unsafe extern "C" fn(*const ObjectInfo, usize, *mut c_void) -> c_int;
 
+// SAFETY: declared as every C library that programs are linked with defines them.
 unsafe extern "C" {
     fn dlsym(handle: *mut c_void, name: *const c_char) -> *mut c_void;
     #[link_name = "fork"]
@@ -48,6 +49,7 @@ static MAIN: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
 static LOOKED: AtomicBool = AtomicBool::new(false);
 
 /// Runs before every other constructor, so that none of them sees a trace of Refrain.
+// SAFETY: the section holds pointers to functions of this type, which the loader calls.
 #[cfg_attr(shim_object, unsafe(link_section = ".init_array"))]
 #[cfg_attr(shim_object, used)]
 pub static FIRST: unsafe extern "C" fn(c_int, *mut *mut c_char, *mut *const c_char) = first;

@@ -78,6 +78,10 @@ pub unsafe extern "C" fn stub_main(stack: *const usize) -> ! {
 #[cfg(shim_stub)]
 mod memory {
     /// memcpy(3).
+    ///
+    /// # Safety
+    /// As libc's: `to` and `from` are `len` bytes each and do not overlap.
+    // SAFETY: the stub is linked with nothing else that has this name.
     #[unsafe(no_mangle)]
     unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, len: usize) -> *mut u8 {
         for at in 0..len {
@@ -90,6 +94,10 @@ mod memory {
     }
 
     /// memmove(3).
+    ///
+    /// # Safety
+    /// As libc's: `to` and `from` are `len` bytes each.
+    // SAFETY: the stub is linked with nothing else that has this name.
     #[unsafe(no_mangle)]
     unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, len: usize) -> *mut u8 {
         if to.addr() <= from.addr() {
@@ -106,6 +114,10 @@ mod memory {
     }
 
     /// memset(3).
+    ///
+    /// # Safety
+    /// As libc's: `to` is `len` bytes.
+    // SAFETY: the stub is linked with nothing else that has this name.
     #[unsafe(no_mangle)]
     unsafe extern "C" fn memset(to: *mut u8, byte: i32, len: usize) -> *mut u8 {
         for at in 0..len {
@@ -116,6 +128,10 @@ mod memory {
     }
 
     /// memcmp(3).
+    ///
+    /// # Safety
+    /// As libc's: `a` and `b` are `len` bytes each.
+    // SAFETY: the stub is linked with nothing else that has this name.
     #[unsafe(no_mangle)]
     unsafe extern "C" fn memcmp(a: *const u8, b: *const u8, len: usize) -> i32 {
         for at in 0..len {
@@ -131,6 +147,10 @@ mod memory {
     }
 
     /// bcmp(3).
+    ///
+    /// # Safety
+    /// As libc's: `a` and `b` are `len` bytes each.
+    // SAFETY: the stub is linked with nothing else that has this name.
     #[unsafe(no_mangle)]
     unsafe extern "C" fn bcmp(a: *const u8, b: *const u8, len: usize) -> i32 {
         // SAFETY: the caller's promise.
@@ -138,6 +158,10 @@ mod memory {
     }
 
     /// strlen(3).
+    ///
+    /// # Safety
+    /// As libc's: `text` ends with a NUL.
+    // SAFETY: the stub is linked with nothing else that has this name.
     #[unsafe(no_mangle)]
     unsafe extern "C" fn strlen(text: *const u8) -> usize {
         let mut len = 0;
