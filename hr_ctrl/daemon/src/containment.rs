@@ -6,7 +6,6 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 
 use refrain_abi::ActorName;
 use refrain_sys::cgroup::{self, Cgroup, Probe};
@@ -36,9 +35,8 @@ impl Containment {
     pub fn probe(site: &str) -> Self {
         let made = match cgroup::probe() {
             Probe::Usable(parent) => {
-                let name = format!("refrain-{}-{site}", refrain_sys::process::getuid());
-                remove_left_over(&parent.join(&name));
-                Cgroup::create(&parent, &name).map_err(|error| error.to_string())
+                remove_left_over(site);
+                Cgroup::create(&parent, &site_name(site)).map_err(|error| error.to_string())
             }
             Probe::Missing(why) => Err(why),
         };
@@ -93,19 +91,20 @@ impl Contained {
         }
     }
 
-    /// Every pid of the actor, its template included where there is a cgroup.
+    /// Every pid of the actor; where there is a cgroup, those of its `templates` included.
     #[must_use]
-    pub fn members(&self, template: Option<u32>) -> Vec<u32> {
+    pub fn members(&self, templates: &[Option<u32>]) -> Vec<u32> {
         let mut members = Vec::new();
-        match (self, template) {
-            (Self::Cgroup(cgroup), _) => {
+        match self {
+            Self::Cgroup(cgroup) => {
                 let _ = cgroup.members(&mut members);
             }
-            (Self::Sweep, Some(template)) => {
-                members = children::descendants_of(template).unwrap_or_default();
+            Self::Sweep => {
+                for template in templates.iter().flatten() {
+                    members.extend(children::descendants_of(*template).unwrap_or_default());
+                }
                 members.retain(|pid| !is_zombie(*pid));
             }
-            (Self::Sweep, None) => {}
         }
         members
     }
@@ -131,9 +130,18 @@ impl Contained {
     }
 }
 
+/// The name of a site's cgroup.
+fn site_name(site: &str) -> String {
+    format!("refrain-{}-{site}", refrain_sys::process::getuid())
+}
+
 /// Removes what a controller that was killed left: its actors are gone, their cgroups are not.
-fn remove_left_over(site: &PathBuf) {
-    let Ok(entries) = std::fs::read_dir(site) else {
+pub fn remove_left_over(site: &str) {
+    let Ok(parent) = cgroup::own_directory() else {
+        return;
+    };
+    let site = parent.join(site_name(site));
+    let Ok(entries) = std::fs::read_dir(&site) else {
         return;
     };
     for entry in entries.flatten().filter(|entry| entry.path().is_dir()) {

@@ -129,6 +129,7 @@ async fn run(
     };
     let hr_ctrl = start_hr_ctrl(parts);
     pmm.do_send(pmm::Connect(hr_ctrl.clone()));
+    let site_output = output.clone();
     let site = Site::new(hr_ctrl.clone(), pmm.clone(), output, Arc::clone(&boot));
     let desk = Desk::new(site, factory);
     let c_init = CInit::new(Rc::clone(&desk), &listener)
@@ -137,6 +138,9 @@ async fn run(
     // What was started before is not started again by `sysadm.ini`: it is brought back, or it had
     // ended. That holds for the next life of hr_ctrl and for a bank whose site was killed.
     let recovered = !first_life || !found.registrations.is_empty();
+    if !first_life {
+        site_output.say("HR_CTRL: hr_ctrl had ended and was started again: site restart");
+    }
     let limit = boot.tunables.hr_ctrl.answer_timeout_ms;
     actix_rt::spawn(pulse::beat(
         nucleus.clone(),

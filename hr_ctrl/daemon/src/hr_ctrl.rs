@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use actix::{Actor, Context, Handler, Message, MessageResult, ResponseFuture};
-use hr_ctrl_core::{Event, HaltLevel, Requester, Target};
+use hr_ctrl_core::{Event, HaltLevel, Refusal, Requester, Target};
 use refrain_abi::{Aid, Gid};
 use refrain_pmm::Registration;
 use tokio::sync::oneshot;
@@ -230,11 +230,13 @@ impl Handler<KillFromLife> for HrCtrl {
 impl Handler<GroupOf> for HrCtrl {
     type Result = Result<Option<Gid>, SiteError>;
     fn handle(&mut self, asked: GroupOf, _: &mut Context<Self>) -> Self::Result {
-        let refuse = |why: hr_ctrl_core::Refusal| SiteError::Refused(why.to_string());
         if asked.by.gid.is_none() {
-            return Err(refuse(hr_ctrl_core::Refusal::NotRestartable));
+            return Err(SiteError::Refused(Refusal::NotRestartable));
         }
-        self.engine.borrow().group_of(asked.aid).map_err(refuse)
+        self.engine
+            .borrow()
+            .group_of(asked.aid)
+            .map_err(SiteError::Refused)
     }
 }
 
@@ -278,8 +280,8 @@ impl Handler<Restart> for HrCtrl {
     fn handle(&mut self, _: Restart, _: &mut Context<Self>) -> Self::Result {
         let mut engine = self.engine.borrow_mut();
         if engine.is_restarting() {
-            let why = "the site is being restarted already".to_owned();
-            return Box::pin(async { Err(SiteError::Refused(why)) });
+            let why = SiteError::Refused(Refusal::SiteStopping);
+            return Box::pin(async { Err(why) });
         }
         let (answer, waiting) = oneshot::channel();
         let ticket = engine.ticket(Pending::Other(answer));

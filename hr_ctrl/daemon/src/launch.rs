@@ -20,6 +20,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::boot::BootRecord;
 pub use crate::pulse::SYSTEMD_VARS;
+use crate::pulse::WATCHDOG_PID;
 use crate::{nucleus, paths};
 
 /// Why a site was not started. One line each: what, where, the cure.
@@ -169,6 +170,7 @@ fn start_nucleus(record: &BootRecord, lock: OwnedFd, listener: OwnedFd) -> Resul
     let argv = [text("nucleus")?, text(&record.site)?, text(&limit)?];
     let systemd = SYSTEMD_VARS
         .iter()
+        .filter(|name| **name != WATCHDOG_PID)
         .filter_map(|name| Some(((*name).to_owned(), env::var(name).ok()?)));
     let envp = record
         .env

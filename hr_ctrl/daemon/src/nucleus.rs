@@ -2,7 +2,7 @@
 //! the controller, and starts hr_ctrl again from its image in memory when it dies.
 //!
 //! It must never parse what an actor wrote, never open a file of an actor, and never decide about
-//! an actor: one thread, one loop, nothing allocated per event.
+//! an actor: one thread, one loop, nothing allocated but for the fds that it is given to keep.
 //!
 //! Until a new controller can adopt running actors (SPEC H31, ADR 0006), nucleus ends what a dead
 //! controller left before it starts the next one, which then brings the direct actors back from
@@ -18,7 +18,7 @@ use refrain_sys::signals::SignalFd;
 use refrain_sys::{PidFd, Signal, Spawn, WaitStatus, children, clock, inherited, seqpacket};
 
 use crate::keeper::{Frame, MAX_FDS, MAX_FRAME};
-use crate::paths;
+use crate::{containment, paths};
 
 /// The executable's image.
 pub const EXE_FD: RawFd = 3;
@@ -128,6 +128,7 @@ impl Nucleus {
                 break 1;
             }
         };
+        containment::remove_left_over(&self.site);
         let _ = std::fs::remove_file(paths::socket(&self.site));
         let _ = std::fs::remove_file(paths::lock(&self.site));
         // Only an empty one goes; other sites and banks that are kept stay.

@@ -18,7 +18,9 @@ use crate::pmm::Pmm;
 /// How many pulses fit into the time after which the lack of one is taken for a hang.
 const PULSES: u32 = 4;
 /// The variables that systemd speaks through; hr_ctrl gets them, actors do not.
-pub const SYSTEMD_VARS: [&str; 2] = ["NOTIFY_SOCKET", "WATCHDOG_USEC"];
+pub const SYSTEMD_VARS: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", WATCHDOG_PID];
+/// Names whom systemd has started, which is not who beats: nobody gets it.
+pub const WATCHDOG_PID: &str = "WATCHDOG_PID";
 
 /// Do you answer?
 #[derive(Message)]

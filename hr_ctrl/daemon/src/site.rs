@@ -318,7 +318,7 @@ pub struct SiteStat {
 pub enum SiteError {
     /// Refused by the controller's rules; the text names the thing and the cure.
     #[error("{0}")]
-    Refused(String),
+    Refused(hr_ctrl_core::Refusal),
     /// The program could not be loaded; the text names the path and the cure.
     #[error("{0}")]
     NotLoaded(String),

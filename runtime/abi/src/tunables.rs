@@ -43,7 +43,7 @@ pub struct HrCtrlTunables {
     /// How long an actor that was told to end tidily may take, in milliseconds.
     pub grace_ms: u64,
     /// How long hr_ctrl may leave nucleus without a sign of life before it is started again, in
-    /// milliseconds; 0: for ever.
+    /// milliseconds; 0 in an embedding program: for ever.
     pub answer_timeout_ms: u64,
     /// How long a program may take to reach `main` in its template, in milliseconds.
     pub template_timeout_ms: u64,

@@ -53,11 +53,12 @@ struct Watch {
 }
 
 impl Template {
-    /// Maps the control page, and becomes a template. Without a page it can't be one.
+    /// Maps the control page, and becomes a template of the program called by `name`, which is its
+    /// `argv[0]`. Without a page it can't be one.
     ///
     /// # Errors
     /// The errno of mmap.
-    pub fn new(fds: TemplateFds, fork: Fork) -> syscalls::Result<Self> {
+    pub fn new(fds: TemplateFds, fork: Fork, name: &[u8]) -> syscalls::Result<Self> {
         let page = syscalls::map(Some(fds.page), PAGE_SIZE)?;
         syscalls::close(fds.page);
         // SAFETY: PAGE_SIZE bytes that are never unmapped; every word is an atomic, as others
@@ -72,7 +73,7 @@ impl Template {
             syscalls::set_cloexec(script, fds.image.is_none());
         }
         syscalls::become_subreaper();
-        set_name();
+        set_name(name);
         Ok(Self { fds, page, fork })
     }
 
@@ -280,20 +281,17 @@ fn count_threads() -> u32 {
     threads.max(1)
 }
 
-/// Names the template, and by inheritance its lives, as the kernel would name the program.
-fn set_name() {
-    let path = if environ::SCRIPT.is_empty() {
-        &environ::EXE
-    } else {
-        &environ::SCRIPT
-    };
+/// Names the template, and by inheritance its lives, as the kernel would: by the file that was asked
+/// for, which may be a link to the one that runs.
+fn set_name(argument: &[u8]) {
     let mut bytes = [0u8; text::MAX_PATH];
     let mut len = 0;
-    for (place, byte) in bytes.iter_mut().zip(path.bytes()) {
+    for (place, byte) in bytes.iter_mut().zip(environ::SCRIPT.bytes()) {
         *place = byte;
         len += 1;
     }
-    let name = text::file_name(bytes.get(..len).unwrap_or_default());
+    let script = bytes.get(..len).unwrap_or_default();
+    let name = text::file_name(if script.is_empty() { argument } else { script });
     let mut comm = [0u8; 16];
     for (place, byte) in comm.iter_mut().take(15).zip(name) {
         *place = *byte;

@@ -17,7 +17,7 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use crate::environ;
 use crate::prefault::{self, ObjectInfo};
 use crate::serve::Template;
-use crate::syscalls;
+use crate::{syscalls, text};
 
 type Main = unsafe extern "C" fn(c_int, *mut *mut c_char, *mut *const c_char) -> c_int;
 type Hook = unsafe extern "C" fn();
@@ -125,7 +125,9 @@ unsafe extern "C" fn template_main(
     _: *mut *const c_char,
 ) -> c_int {
     let fds = environ::template_fds();
-    let Some(Ok(template)) = fds.map(|fds| Template::new(fds, fork)) else {
+    // SAFETY: libc passes `main` the program's arguments.
+    let name = unsafe { text::first_argument(argv.cast_const().cast()) };
+    let Some(Ok(template)) = fds.map(|fds| Template::new(fds, fork, name)) else {
         syscalls::exit(126)
     };
     // SAFETY: `environment` answers libc's own array.

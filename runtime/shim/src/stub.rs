@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::environ;
 use crate::serve::Template;
-use crate::syscalls;
+use crate::{syscalls, text};
 
 /// The environment that the stub was started with.
 static ENVIRONMENT: AtomicPtr<*const c_char> = AtomicPtr::new(core::ptr::null_mut());
@@ -58,7 +58,9 @@ pub unsafe extern "C" fn stub_main(stack: *const usize) -> ! {
     // SAFETY: the environment follows the arguments and their null.
     unsafe { environ::read_template(envp) };
     let fds = environ::template_fds().filter(|fds| fds.image.is_some());
-    let Some(Ok(template)) = fds.map(|fds| Template::new(fds, syscalls::fork)) else {
+    // SAFETY: the arguments end with their null.
+    let name = unsafe { text::first_argument(argv) };
+    let Some(Ok(template)) = fds.map(|fds| Template::new(fds, syscalls::fork, name)) else {
         syscalls::exit(126)
     };
     // SAFETY: the stack's strings are never freed.

@@ -18,6 +18,21 @@ pub unsafe fn bytes_of<'a>(text: *const c_char) -> &'a [u8] {
     unsafe { CStr::from_ptr(text) }.to_bytes()
 }
 
+/// The first of a program's arguments; empty when it has none.
+///
+/// # Safety
+/// `argv` is a null-terminated array of C strings that live as long as the process.
+#[must_use]
+pub unsafe fn first_argument(argv: *const *const c_char) -> &'static [u8] {
+    // SAFETY: the caller's promise; the null at least is there.
+    let first = unsafe { *argv };
+    if first.is_null() {
+        return &[];
+    }
+    // SAFETY: the caller's promise.
+    unsafe { bytes_of(first) }
+}
+
 /// A decimal number that is all of `text`; `None` for anything else.
 #[must_use]
 pub fn number(text: &[u8]) -> Option<u32> {

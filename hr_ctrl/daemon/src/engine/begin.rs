@@ -55,6 +55,7 @@ impl Engine {
             // Other arguments or another environment: constructors have seen the old ones, so the
             // template is built anew, from the image in memory.
             runtime.begin = Some(begin);
+            self.register(actor, life);
             self.drop_template(actor);
             self.build_template(actor);
             return;

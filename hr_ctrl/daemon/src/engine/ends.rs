@@ -105,6 +105,7 @@ impl Engine {
         if let Some(runtime) = self.actors.get_mut(&actor) {
             runtime.life = None;
         }
+        self.drop_retired(actor);
         self.step(Event::Gone { actor, life });
     }
 
@@ -131,9 +132,11 @@ impl ActorRuntime {
     /// The pids of what the life that has ended left behind.
     pub(super) fn left_behind(&self) -> Vec<u32> {
         let template = self.template.as_ref().map(|template| template.template.pid);
-        let mut left = self.contained.members(template);
+        let retired = self.retired.as_ref().map(|template| template.pid);
+        let mut left = self.contained.members(&[template, retired]);
         let known = [
             template,
+            retired,
             self.standby.as_ref().map(|standby| standby.pid),
             self.life.as_ref().map(|life| life.pid),
         ];
@@ -208,6 +211,15 @@ async fn sweep(engine: SharedEngine, actor: ActorKey, life: LifeNo) {
                 .filter(|(pid, _)| still.contains(pid))
                 .collect::<Vec<_>>()
         };
+        if round >= MAX_ROUNDS && round.is_multiple_of(MAX_ROUNDS) {
+            // They multiply faster than they are killed: everything of the actor goes at once, and
+            // its template is built anew from the image.
+            let mut engine = engine.borrow_mut();
+            if let Some(runtime) = engine.actors.get(&actor) {
+                let _ = runtime.contained.kill_all();
+            }
+            engine.drop_template(actor);
+        }
         if pinned.is_empty() {
             if engine
                 .borrow()
@@ -220,15 +232,6 @@ async fn sweep(engine: SharedEngine, actor: ActorKey, life: LifeNo) {
             // Members that no pidfd can be had for are on their way out.
             tokio::time::sleep(Duration::from_millis(1)).await;
             continue;
-        }
-        if round == MAX_ROUNDS {
-            // They multiply faster than they are killed: everything of the actor goes at once, and
-            // its template is built anew from the image.
-            let mut engine = engine.borrow_mut();
-            if let Some(runtime) = engine.actors.get(&actor) {
-                let _ = runtime.contained.kill_all();
-            }
-            engine.drop_template(actor);
         }
         for (_, pidfd) in &pinned {
             let _ = pidfd.send_signal(Signal::KILL);

@@ -16,6 +16,7 @@ impl Engine {
     pub(super) fn forget(&mut self, actor: ActorKey) {
         self.tell_restart(actor, true);
         self.drop_template_quietly(actor);
+        self.drop_retired(actor);
         let Some(mut runtime) = self.actors.remove(&actor) else {
             return;
         };
@@ -66,11 +67,12 @@ impl Engine {
 
 /// Removes a cgroup as soon as its last member has left it.
 async fn remove(contained: Contained) {
+    // Reaches cgroups that a life made below its own, too.
+    let _ = contained.kill_all();
     for _ in 0..REMOVE_TRIES {
-        if contained.members(None).is_empty() {
+        if contained.members(&[]).is_empty() {
             break;
         }
-        let _ = contained.kill_all();
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     for _ in 0..REMOVE_TRIES {

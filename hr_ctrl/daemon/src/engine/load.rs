@@ -75,6 +75,7 @@ impl Engine {
             control,
             output: Some(write.into()),
             template: None,
+            retired: None,
             generation: 0,
             building: false,
             exec_reason: None,
@@ -102,29 +103,25 @@ impl Engine {
         self.forget(actor);
     }
 
-    /// The image is in memory and a standby asleep: now the actor is registered in the bank.
-    pub(super) fn loading_done(&mut self, ticket: Option<Ticket>) {
-        let loaded = ticket.and_then(|ticket| match self.tickets.get(&ticket) {
-            Some(Pending::Run(request)) => self.core.find_name(&request.spec.name),
-            _ => None,
-        });
-        let Some(runtime) = loaded.and_then(|actor| self.actors.get_mut(&actor)) else {
+    /// Enters an actor whose image is in memory into the bank, or enters it anew with other
+    /// arguments.
+    pub(super) fn register(&mut self, actor: ActorKey, life: LifeNo) {
+        let restarts = self.core.view(actor).map_or(0, |view| view.restarts);
+        let Some(runtime) = self.actors.get_mut(&actor) else {
             return;
         };
         let Some(gid) = runtime.gid else { return };
         runtime.registered = true;
-        let spec = serde_json::to_vec(&Registered::of(runtime)).unwrap_or_default();
-        self.parts
-            .pmm
-            .do_send(pmm::Register(refrain_pmm::Registration {
-                name: runtime.name,
-                gid,
-                direct: runtime.kind == Kind::Direct,
-                life: LifeNo(0),
-                restarts: 0,
-                clean: false,
-                spec,
-            }));
+        let registration = refrain_pmm::Registration {
+            name: runtime.name,
+            gid,
+            direct: runtime.kind == Kind::Direct,
+            life,
+            restarts,
+            clean: false,
+            spec: serde_json::to_vec(&Registered::of(runtime)).unwrap_or_default(),
+        };
+        self.parts.pmm.do_send(pmm::Register(registration));
     }
 
     /// At boot: takes over the registrations that a bank holds, with the images that were kept.

@@ -213,7 +213,7 @@ impl Engine {
             Effect::Started { ticket, aid } => self.answer_run(ticket, Ok(aid)),
             Effect::Done { ticket } => self.answer(ticket, Ok(())),
             Effect::Refused { ticket, why } => {
-                let why = SiteError::Refused(why.to_string());
+                let why = SiteError::Refused(why);
                 match self.tickets.get(&ticket) {
                     Some(Pending::Run(_)) => self.answer_run(ticket, Err(why)),
                     _ => self.answer(ticket, Err(why)),

@@ -27,6 +27,9 @@ pub(crate) struct ActorRuntime {
     /// The write end of its output pipe; the read end is with [`crate::output`].
     pub output: Option<OwnedFd>,
     pub template: Option<TemplateRuntime>,
+    /// The template of the life that runs, where another has taken its place: it stays the parent of
+    /// what that life starts, and reports how it ends.
+    pub retired: Option<Rc<Template>>,
     /// How often a template was built; tells a late message of an old one from the present one's.
     pub generation: u32,
     /// A template is being built.

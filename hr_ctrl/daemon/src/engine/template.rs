@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use hr_ctrl_core::{ActorKey, Event, Kind};
 use refrain_abi::template::FromTemplate;
-use refrain_abi::{Capability, Serial};
+use refrain_abi::{Capability, LifeNo, Serial};
 use refrain_image::{StartKind, Template, TemplateError, choose_start};
 use refrain_sys::{PidFd, Signal, WaitStatus, clock, seqpacket};
 
@@ -86,8 +86,25 @@ impl Engine {
         if let Some(standby) = &standby {
             let _ = standby.pidfd.send_signal(Signal::KILL);
         }
-        if let Some(template) = runtime.template.take() {
-            kill(&template.template);
+        let Some(template) = runtime.template.take() else {
+            return;
+        };
+        match runtime.life {
+            Some(_) if runtime.retired.is_none() && !template.template.pidfd.has_ended() => {
+                runtime.retired = Some(template.template);
+            }
+            _ => kill(&template.template),
+        }
+    }
+
+    /// Lets go of the template of a life that is gone.
+    pub(super) fn drop_retired(&mut self, actor: ActorKey) {
+        let retired = self
+            .actors
+            .get_mut(&actor)
+            .and_then(|runtime| runtime.retired.take());
+        if let Some(template) = retired {
+            kill(&template);
         }
     }
 
@@ -226,7 +243,7 @@ impl Engine {
             .get_mut(&actor)
             .and_then(|runtime| runtime.loading.take());
         if loading.is_some() {
-            self.loading_done(loading);
+            self.register(actor, LifeNo(0));
             self.step(Event::Loaded { actor });
         }
     }

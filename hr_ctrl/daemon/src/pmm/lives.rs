@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use actix::Addr;
+use hr_ctrl_core::Refusal;
 use refrain_abi::request::{ErrorCode, MAX_EXEC_BLOB, MAX_FDS, MAX_FRAME, Reply, Request};
 use refrain_abi::{ActorName, Gid};
 use refrain_sys::seqpacket::{self, Received};
@@ -159,9 +160,7 @@ impl Server {
                     .hr_ctrl
                     .send(hr_ctrl::GroupOf { aid, by: *asker })
                     .await;
-                let gid = asked
-                    .map_err(|_| gone())?
-                    .map_err(|why| refused(&why, ErrorCode::NotFound))?;
+                let gid = asked.map_err(|_| gone())?.map_err(refused)?;
                 Ok((Reply::Group { gid }, None))
             }
             Request::KillGroup { gid } => self.kill_group(gid).await,
@@ -196,11 +195,13 @@ impl Server {
             by: self.asker,
             stdio,
         };
-        match self.hr_ctrl.send(run).await.map_err(|_| gone())? {
-            Ok(aid) => Ok((Reply::Started { aid }, None)),
-            Err(why @ SiteError::NotLoaded(_)) => Err(refused(&why, ErrorCode::NoExec)),
-            Err(why) => Err(refused(&why, ErrorCode::Denied)),
-        }
+        let aid = self
+            .hr_ctrl
+            .send(run)
+            .await
+            .map_err(|_| gone())?
+            .map_err(refused)?;
+        Ok((Reply::Started { aid }, None))
     }
 
     async fn kill_group(&self, gid: Gid) -> Result<Answer, Refused> {
@@ -209,14 +210,13 @@ impl Server {
             by: self.asker,
         };
         let killed = self.hr_ctrl.send(kill).await.map_err(|_| gone())?;
-        killed.map_err(|why| refused(&why, ErrorCode::Denied))?;
+        killed.map_err(refused)?;
         Ok((Reply::Done { count: 0 }, None))
     }
 
     async fn shutdown(&self, level: u32) -> Result<Answer, Refused> {
         if self.asker.gid.is_none() {
-            let why = hr_ctrl_core::Refusal::NotRestartable.to_string();
-            return Err(Refused::new(ErrorCode::Denied, why));
+            return Err(refused(SiteError::Refused(Refusal::NotRestartable)));
         }
         let level = match level {
             0 => ShutdownLevel::Halt,
@@ -244,8 +244,27 @@ fn invalid(text: &str) -> Refused {
     Refused::new(ErrorCode::Invalid, text)
 }
 
-fn refused(why: &SiteError, code: ErrorCode) -> Refused {
+fn refused(why: SiteError) -> Refused {
+    let code = match &why {
+        SiteError::NotLoaded(_) => ErrorCode::NoExec,
+        SiteError::Halted => ErrorCode::Again,
+        SiteError::Refused(refusal) => family(refusal),
+    };
     Refused::new(code, why)
+}
+
+/// What a program decides by.
+fn family(refusal: &Refusal) -> ErrorCode {
+    match refusal {
+        Refusal::NameTaken { .. } | Refusal::Alive { .. } => ErrorCode::Exists,
+        Refusal::TooManyActors { .. } | Refusal::TooManyGroups { .. } => ErrorCode::Full,
+        Refusal::NoSuchAid { .. } | Refusal::NoSuchGroup { .. } => ErrorCode::NotFound,
+        Refusal::GroupStopping { .. } | Refusal::SiteStopping | Refusal::Cancelled => {
+            ErrorCode::Again
+        }
+        // NotYourGroup, StaleLife, NotRestartable.
+        _ => ErrorCode::Denied,
+    }
 }
 
 /// Reads what `hrfexec` passes: the strings in the blob, against the counts in the frame.
