@@ -24,7 +24,7 @@ fn kill_everything(site: &mut Site) {
 }
 
 #[test]
-fn a_bank_outlives_every_process_of_the_site_being_killed_at_once() {
+fn a_bank_outlives_a_site_whose_every_pid_is_killed_at_once() {
     let mut site = Options::new().keeps_bank().start();
     let words = [
         "alloc", "kept", "4096", "key", "add", "kept", "alloc", "ours", "4096", "group", "add",

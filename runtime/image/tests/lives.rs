@@ -215,7 +215,7 @@ fn a_program_that_looks_for_itself_finds_its_path() {
     let real = directory.path().canonicalize().unwrap().join("looker");
     let (real, link) = (real.display(), link.display());
     let start = real.to_string()[..5].to_owned();
-    let expected = format!("{real}\n5 {start}\n{real}\n/usr\n{real}\n{link}\n-1 1\n1\nlooker\n");
+    let expected = format!("{real}\n5 {start}\n{real}\n/usr\n{real}\n{link}\n-1 1\n1\nlink\n");
     assert_eq!(actor.run(0).0, expected);
 }
 

@@ -13,7 +13,7 @@ use refrain_abi::template::{MAX_FRAME, StartFrame};
 
 use crate::environ::LifeEnvironment;
 use crate::prefault;
-use crate::serve::is_awake;
+use crate::serve::{Comm, in_role, is_awake};
 use crate::socket::{self, Wait};
 use crate::syscalls::{self, EAGAIN, Fd, MaskHow, SIGSTOP, SignalMask};
 
@@ -65,7 +65,9 @@ impl Standby {
         page: &ControlPage,
         envp: *const *const c_char,
         mask: SignalMask,
+        name: &Comm,
     ) -> Life {
+        syscalls::set_name(&in_role(b'S', name));
         // SAFETY: the caller's promise.
         let environment = match unsafe { LifeEnvironment::prepare(envp, self.socket) } {
             Ok(environment) => environment,
@@ -82,6 +84,7 @@ impl Standby {
             syscalls::futex_wait(&page.wake, woken);
         }
         page.began.store(self.serial.0, Ordering::Release);
+        syscalls::set_name(name);
         let Some(start) = self.take_start() else {
             syscalls::exit(NOT_BEGUN)
         };

@@ -30,12 +30,16 @@ const SIGCHLD: u32 = 17;
 /// child, the pid in the template, or the errno.
 pub type Fork = fn() -> syscalls::Result<u32>;
 
+/// A name as the kernel keeps it: at most 15 bytes and a NUL.
+pub(crate) type Comm = [u8; 16];
+
 /// What a template is.
 #[derive(Debug)]
 pub struct Template {
     fds: TemplateFds,
     page: &'static ControlPage,
     fork: Fork,
+    name: Comm,
 }
 
 /// A child that was not reaped yet.
@@ -73,8 +77,14 @@ impl Template {
             syscalls::set_cloexec(script, fds.image.is_none());
         }
         syscalls::become_subreaper();
-        set_name(name);
-        Ok(Self { fds, page, fork })
+        let name = name_of(name);
+        syscalls::set_name(&in_role(b'T', &name));
+        Ok(Self {
+            fds,
+            page,
+            fork,
+            name,
+        })
     }
 
     /// Serves until the controller is gone; returns in every life.
@@ -109,7 +119,9 @@ impl Template {
                 syscalls::close(watch.signals);
                 let standby = Standby::new(serial, socket, self.fds.image.is_some());
                 // SAFETY: the caller's promise.
-                return unsafe { standby.sleep_and_begin(self.page, envp(), watch.saved) };
+                return unsafe {
+                    standby.sleep_and_begin(self.page, envp(), watch.saved, &self.name)
+                };
             }
             syscalls::close(socket);
         }
@@ -281,9 +293,9 @@ fn count_threads() -> u32 {
     threads.max(1)
 }
 
-/// Names the template, and by inheritance its lives, as the kernel would: by the file that was asked
-/// for, which may be a link to the one that runs.
-fn set_name(argument: &[u8]) {
+/// What the kernel would name the program: the file that was asked for, which may be a link to the
+/// one that runs.
+fn name_of(argument: &[u8]) -> Comm {
     let mut bytes = [0u8; text::MAX_PATH];
     let mut len = 0;
     for (place, byte) in bytes.iter_mut().zip(environ::SCRIPT.bytes()) {
@@ -296,7 +308,18 @@ fn set_name(argument: &[u8]) {
     for (place, byte) in comm.iter_mut().take(15).zip(name) {
         *place = *byte;
     }
-    if !name.is_empty() {
-        syscalls::set_name(&comm);
+    comm
+}
+
+/// A name with its role in front, so that whoever looks a life up by its name finds the life only.
+pub(crate) fn in_role(role: u8, name: &Comm) -> Comm {
+    let mut comm = [0u8; 16];
+    for (place, byte) in comm
+        .iter_mut()
+        .take(15)
+        .zip([role, b':'].iter().chain(name))
+    {
+        *place = *byte;
     }
+    comm
 }

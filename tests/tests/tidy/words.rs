@@ -38,7 +38,7 @@ const RIGHT: &[(&str, &str, &str)] = &[
         "processes that nobody has reaped yet",
     ),
     (
-        "tests/src/",
+        "tests/",
         "processes",
         "whatever a site has left running, actor or not",
     ),
