@@ -142,9 +142,14 @@ pub fn kill(pid: u32, signal: Signal) {
 
 /// Kills `id`, if it still is there.
 pub fn kill_if_there(id: ProcId) {
+    signal_if_there(id, Signal::KILL);
+}
+
+/// Sends a signal to `id`, if it still is there.
+pub fn signal_if_there(id: ProcId, signal: Signal) {
     if exists(id)
         && let Some(raw) = i32::try_from(id.pid).ok().and_then(Pid::from_raw)
     {
-        let _ = rustix::process::kill_process(raw, Signal::KILL);
+        let _ = rustix::process::kill_process(raw, signal);
     }
 }

@@ -26,3 +26,26 @@ pub struct BootRecord {
     /// Read `sysadm.ini` only when the first console is there, so that nothing it prints is lost.
     pub wait_for_console: bool,
 }
+
+impl BootRecord {
+    /// The record of a site inside another program ([`crate::embed`]): default tunables, this
+    /// process's environment and directory.
+    #[must_use]
+    pub fn embedded(site: &str, bank: PathBuf) -> Self {
+        let variables = std::env::vars_os();
+        Self {
+            site: site.to_owned(),
+            bank,
+            tunables: Tunables::default(),
+            ini: None,
+            cwd: std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),
+            env: variables
+                .filter_map(|(name, value)| {
+                    Some((name.into_string().ok()?, value.into_string().ok()?))
+                })
+                .collect(),
+            once: false,
+            wait_for_console: false,
+        }
+    }
+}

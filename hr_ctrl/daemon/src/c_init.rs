@@ -7,12 +7,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use actix::{Actor, AsyncContext, Context, Handler, Message, WrapFuture};
+use actix::{Actor, AsyncContext, Context, WrapFuture};
 use refrain_abi::session::FromSite;
 use refrain_sys::process;
 use tokio::net::UnixListener;
 use tokio::sync::Notify;
 
+use crate::boot::BootRecord;
 use crate::interpreter::{IniMode, Interpreter, InterpreterFactory, Session};
 use crate::output::Output;
 use crate::session::{self, Host, Queue};
@@ -61,6 +62,11 @@ impl Desk {
         }
         self.failed.set(self.failed.get().saturating_add(failed));
         self.tell_consoles(&FromSite::Booted { failed });
+    }
+
+    /// What the site was started with.
+    pub fn boot(&self) -> &BootRecord {
+        self.site.boot()
     }
 
     /// Tells every console that the site has ended.
@@ -138,19 +144,6 @@ impl Actor for CInit {
             }
             .into_actor(self),
         );
-    }
-}
-
-/// Bring C_INIT to its initial state and read `sysadm.ini` (SPEC H25).
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct ReadIni(pub IniMode);
-
-impl Handler<ReadIni> for CInit {
-    type Result = actix::ResponseFuture<()>;
-    fn handle(&mut self, ReadIni(mode): ReadIni, _: &mut Context<Self>) -> Self::Result {
-        let desk = Rc::clone(&self.desk);
-        Box::pin(async move { desk.read_ini(mode).await })
     }
 }
 

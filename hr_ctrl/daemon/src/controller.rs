@@ -8,25 +8,28 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
-use actix::{Actor, Addr, Arbiter};
+use actix::{Actor, Addr};
+use actix_rt::task::JoinHandle;
+use futures_util::FutureExt;
+use futures_util::future::{LocalBoxFuture, OptionFuture};
 use hr_ctrl_core::HaltLevel;
-use refrain_pmm::BankOptions;
 use refrain_sys::{inherited, process};
-use tokio::sync::mpsc;
 
 use crate::boot::BootRecord;
-use crate::c_init::{CInit, Desk, ReadIni};
-use crate::containment::Containment;
-use crate::engine::{BootOrder, Engine, Parts};
+use crate::boot_actors::BootActors;
+use crate::c_init::{CInit, Desk};
+use crate::engine::BootOrder;
 use crate::hr_ctrl::{self, HrCtrl};
 use crate::interpreter::{IniMode, InterpreterFactory};
-use crate::nucleus;
 use crate::nucleus_link::{KeptImage, NucleusLink};
 use crate::output::Output;
-use crate::pmm::{self, OpenBank, Pmm};
-use crate::pulse;
-use crate::site::Site;
+use crate::site::ShutdownLevel;
+use crate::{nucleus, pulse};
+
+/// How long the last lines of a site have to reach its consoles.
+const LAST_LINES: Duration = Duration::from_millis(20);
 
 /// Runs hr_ctrl, a child of nucleus, to the end of the site. Answers the exit code.
 #[must_use]
@@ -114,40 +117,21 @@ async fn run(
     } = inherited;
     let boot = Arc::new(boot);
     let output = Output::start(boot.tunables.console.log_size);
-    let options = BankOptions::new(boot.bank.clone(), &boot.tunables);
-    let (bank, found) = OpenBank::open(options, boot.tunables.pmm.keep_on_halt, output.clone())?;
-    // An arbiter runs until the process ends.
-    let pmm = Pmm::start_in_arbiter(&Arbiter::new().handle(), |_| Pmm::new(bank));
-    let (orders, incoming) = mpsc::unbounded_channel();
-    let parts = PartsSeed {
-        boot: Arc::clone(&boot),
-        pmm: pmm.clone(),
-        output: output.clone(),
-        nucleus: nucleus.duplicate().map_err(|error| error.to_string())?,
-        orders,
-        first_aid: found.first_aid,
-    };
-    let hr_ctrl = start_hr_ctrl(parts);
-    pmm.do_send(pmm::Connect(hr_ctrl.clone()));
-    let site_output = output.clone();
-    let site = Site::new(hr_ctrl.clone(), pmm.clone(), output, Arc::clone(&boot));
-    let desk = Desk::new(site, factory);
-    let c_init = CInit::new(Rc::clone(&desk), &listener)
+    let link = nucleus.duplicate().map_err(|error| error.to_string())?;
+    let mut boot_actors = BootActors::start(&boot, &output, Some(link))?;
+    let desk = Desk::new(boot_actors.site(&boot, &output), factory);
+    CInit::new(Rc::clone(&desk), &listener)
         .map_err(|error| error.to_string())?
         .start();
     // What was started before is not started again by `sysadm.ini`: it is brought back, or it had
     // ended. That holds for the next life of hr_ctrl and for a bank whose site was killed.
-    let recovered = !first_life || !found.registrations.is_empty();
+    let recovered = !first_life || !boot_actors.registrations.is_empty();
     if !first_life {
-        site_output.say("HR_CTRL: hr_ctrl had ended and was started again: site restart");
+        output.say("HR_CTRL: hr_ctrl had ended and was started again: site restart");
     }
     let limit = boot.tunables.hr_ctrl.answer_timeout_ms;
-    actix_rt::spawn(pulse::beat(
-        nucleus.clone(),
-        hr_ctrl.clone(),
-        pmm.clone(),
-        limit,
-    ));
+    let (hr_ctrl, pmm) = (boot_actors.hr_ctrl.clone(), boot_actors.pmm.clone());
+    actix_rt::spawn(pulse::beat(nucleus.clone(), hr_ctrl, pmm, limit));
     if let Some(mut status) = status.take() {
         pulse::ready();
         nucleus.served();
@@ -158,128 +142,83 @@ async fn run(
             desk.console_there().await;
         }
     }
-    let boot_actors = BootActors {
-        boot,
-        hr_ctrl,
-        pmm,
-        c_init,
-        desk,
-    };
+    let mut start = None;
     if recovered {
-        let registrations = found.registrations;
-        boot_actors.hr_ctrl.do_send(hr_ctrl::Restore {
-            registrations,
-            kept,
-        });
+        boot_actors.restore(kept);
     } else {
-        boot_actors.first_start().await;
+        start = Some(actix_rt::spawn(first_start(
+            Rc::clone(&desk),
+            boot_actors.hr_ctrl.clone(),
+        )));
     }
-    boot_actors.serve(incoming, &nucleus).await?;
+    let served = serve(boot_actors, &desk, &nucleus, &mut start).await;
+    if let Some(start) = start {
+        // A site that was told to end does not read `sysadm.ini` to its end first.
+        start.abort();
+    }
+    served?;
+    desk.halted();
+    // The last lines are on their way to the consoles.
+    tokio::time::sleep(LAST_LINES).await;
     pulse::stopping();
     nucleus.ended();
     Ok(())
 }
 
-/// What crosses to HR_CTRL's thread; the engine itself is made there and never leaves it.
-struct PartsSeed {
-    boot: Arc<BootRecord>,
-    pmm: Addr<Pmm>,
-    output: Output,
-    nucleus: OwnedFd,
-    orders: mpsc::UnboundedSender<BootOrder>,
-    first_aid: refrain_abi::Aid,
+/// Reads `sysadm.ini` for the first time. A task of its own: orders and the wish to end the site
+/// are heard meanwhile.
+async fn first_start(desk: Rc<Desk>, hr_ctrl: Addr<HrCtrl>) {
+    desk.read_ini(IniMode::Start).await;
+    arm_once(&desk, &hr_ctrl);
 }
 
-fn start_hr_ctrl(seed: PartsSeed) -> Addr<HrCtrl> {
-    HrCtrl::start_in_arbiter(&Arbiter::new().handle(), move |_| {
-        let containment = Containment::probe(&seed.boot.site);
-        if let Containment::Sweep(why) = &containment {
-            tracing::warn!(%why, "children of lives are found by a search of /proc");
-        }
-        let parts = Parts {
-            tunables: seed.boot.tunables.clone(),
-            bank: seed.boot.bank.clone(),
-            pmm: seed.pmm,
-            output: seed.output,
-            nucleus: Some(NucleusLink::over(seed.nucleus)),
-            containment,
-            orders: seed.orders,
-            first_aid: seed.first_aid,
-            aids_reserved: seed.first_aid,
-        };
-        HrCtrl::new(Engine::new(parts).expect("/dev/null can be opened"))
-    })
-}
-
-/// The boot actors, for what concerns all of them.
-struct BootActors {
-    boot: Arc<BootRecord>,
-    hr_ctrl: Addr<HrCtrl>,
-    pmm: Addr<Pmm>,
-    c_init: Addr<CInit>,
-    desk: Rc<Desk>,
-}
-
-impl BootActors {
-    async fn first_start(&self) {
-        let _ = self.c_init.send(ReadIni(IniMode::Start)).await;
-        self.arm_once();
+fn arm_once(desk: &Desk, hr_ctrl: &Addr<HrCtrl>) {
+    if desk.boot().once {
+        hr_ctrl.do_send(hr_ctrl::ArmOnce);
     }
+}
 
-    fn arm_once(&self) {
-        if self.boot.once {
-            self.hr_ctrl.do_send(hr_ctrl::ArmOnce);
-        }
-    }
-
-    /// Carries out HR_CTRL's orders until the site has ended.
-    async fn serve(
-        &self,
-        mut orders: mpsc::UnboundedReceiver<BootOrder>,
-        nucleus: &NucleusLink,
-    ) -> Result<(), String> {
-        loop {
-            let order = tokio::select! {
-                order = orders.recv() => order,
-                () = nucleus.halt_asked() => {
-                    self.hr_ctrl.do_send(hr_ctrl::Shutdown(crate::site::ShutdownLevel::Halt));
-                    continue;
-                }
-            };
-            match order {
-                Some(BootOrder::Reset) => {
-                    self.reopen(false).await?;
-                    let _ = self.c_init.send(ReadIni(IniMode::Restart)).await;
-                    self.hr_ctrl.do_send(hr_ctrl::BootActorsReset);
-                    self.arm_once();
-                }
-                Some(BootOrder::Halted(HaltLevel::Cold)) => {
-                    self.reopen(true).await?;
-                    let _ = self.hr_ctrl.send(hr_ctrl::StartCold).await;
-                    self.first_start().await;
-                }
-                Some(BootOrder::Halted(_)) | None => return self.end().await,
+/// Carries out HR_CTRL's orders until the site has ended.
+async fn serve(
+    mut boot_actors: BootActors,
+    desk: &Rc<Desk>,
+    nucleus: &NucleusLink,
+    start: &mut Option<JoinHandle<()>>,
+) -> Result<(), String> {
+    let hr_ctrl = boot_actors.hr_ctrl.clone();
+    // `sysadm.ini`, read again in a site restart.
+    let mut again: Option<LocalBoxFuture<'_, ()>> = None;
+    loop {
+        let order = tokio::select! {
+            order = boot_actors.order() => order,
+            () = nucleus.halt_asked() => {
+                hr_ctrl.do_send(hr_ctrl::Shutdown(ShutdownLevel::Halt));
+                continue;
             }
+            () = OptionFuture::from(again.as_mut()).map(drop), if again.is_some() => {
+                again = None;
+                hr_ctrl.do_send(hr_ctrl::BootActorsReset);
+                if start.as_ref().is_none_or(JoinHandle::is_finished) {
+                    arm_once(desk, &hr_ctrl);
+                }
+                continue;
+            }
+        };
+        match order {
+            BootOrder::Reset => {
+                boot_actors.reopen(false).await?;
+                again = Some(Box::pin(desk.read_ini(IniMode::Restart)));
+            }
+            BootOrder::Halted(HaltLevel::Cold) => {
+                again = None;
+                boot_actors.reopen(true).await?;
+                let _ = hr_ctrl.send(hr_ctrl::StartCold).await;
+                let first = first_start(Rc::clone(desk), hr_ctrl.clone());
+                if let Some(unfinished) = start.replace(actix_rt::spawn(first)) {
+                    unfinished.abort();
+                }
+            }
+            BootOrder::Halted(_) => return boot_actors.end().await,
         }
-    }
-
-    async fn reopen(&self, discard: bool) -> Result<(), String> {
-        self.pmm
-            .send(pmm::Reopen { discard })
-            .await
-            .map_err(|error| error.to_string())?
-    }
-
-    async fn end(&self) -> Result<(), String> {
-        let closed = self
-            .pmm
-            .send(pmm::Close)
-            .await
-            .map_err(|error| error.to_string())?;
-        let _ = self.hr_ctrl.send(hr_ctrl::ClearUp).await;
-        self.desk.halted();
-        // The last lines are on their way to the consoles.
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        closed
     }
 }

@@ -8,6 +8,7 @@
 
 pub mod boot;
 pub mod controller;
+pub mod embed;
 pub mod interpreter;
 pub mod launch;
 pub mod nucleus;
@@ -15,6 +16,7 @@ pub mod output;
 pub mod paths;
 pub mod site;
 
+mod boot_actors;
 mod c_init;
 mod containment;
 mod engine;

@@ -16,7 +16,7 @@ int main(int argc, char **argv) {
             for (;;) {
                 setsid();
                 if (fork() != 0) _exit(0);
-                usleep(1000);
+                usleep(10000);
             }
         }
     }

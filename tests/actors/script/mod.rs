@@ -8,6 +8,7 @@
 //! | `report` | say what a life can see of itself, as JSON |
 //! | `wait FILE` | until there is such a file |
 //! | `park` | for ever |
+//! | `alone FILE` | lock it, or say `not alone`: no other life may hold it at this moment |
 //! | `listen PORT` | bind it, answer every connection with the life's number, and go on |
 //! | `threads N` | start that many, asleep |
 //! | `flood BYTES` | so many bytes to stdout, in lines |
@@ -99,6 +100,7 @@ impl Script {
                 std::thread::park();
             },
             "listen" => self.listen(),
+            "alone" => self.alone(),
             "threads" => (0..self.number()).for_each(|_| {
                 std::thread::spawn(|| {
                     loop {
@@ -129,6 +131,17 @@ impl Script {
         };
         if !meant {
             while self.word().is_some_and(|word| word != "end") {}
+        }
+    }
+
+    fn alone(&mut self) {
+        let path = self.operand();
+        let open = OpenOptions::new().append(true).create(true).open(path);
+        let file = open.expect("the file can be made");
+        match file.try_lock() {
+            // Held until this life ends.
+            Ok(()) => std::mem::forget(file),
+            Err(error) => self.say(&format!("not alone in life {}: {error}", self.life)),
         }
     }
 

@@ -33,6 +33,7 @@ static struct member *members;
 static unsigned count;
 static int epoll;
 static char **program;
+static int parent;
 
 static void die(const char *what)
 {
@@ -72,6 +73,14 @@ static void catch_faults(struct member *member)
     stack[0] = stack[sizeof stack - 1] = 0;
 }
 
+/* The children of a limit that is killed must not stay behind. */
+static void end_with_parent(void)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent)
+        _exit(92);
+}
+
 /* A child that runs a life: at once, or when `serial` is called. */
 static int fork_life(struct member *member, uint32_t serial)
 {
@@ -80,7 +89,7 @@ static int fork_life(struct member *member, uint32_t serial)
         die("fork");
     if (pid)
         return pid;
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    end_with_parent();
     /* The pidfds of all the others, which would have to be closed when the life ends. */
     if (mode != FORK)
         syscall(SYS_close_range, 3, ~0u, 0);
@@ -102,6 +111,7 @@ static int exec_life(void)
     if (pid < 0)
         die("vfork");
     if (pid == 0) {
+        end_with_parent();
         execv(program[0], program);
         _exit(91);
     }
@@ -214,6 +224,7 @@ int main(int argc, char **argv)
         if (sched_setaffinity(0, sizeof one, &one))
             die("sched_setaffinity");
     }
+    parent = getpid();
     count = (unsigned)atoi(argv[3]);
     lane_from(&lane, argv + 4);
     lane_map(&lane);
