@@ -163,7 +163,9 @@ fn invariants_hold_whatever_happens_in_whatever_order() {
     assert_eq!(distinct.len(), aids.len(), "no aid was given to two lives");
     // What is registered can still be crashed and comes back; what is killed stays away.
     for row in site.aps() {
-        proc::kill(row.pid(), Signal::KILL);
+        // Another member's end has ended this one meanwhile.
+        let life = site.wait_row(&row.name, |row| row.state == "running");
+        proc::kill(life.pid(), Signal::KILL);
         settle(&site);
     }
     for gid in 1..=GROUPS {

@@ -1,4 +1,5 @@
 //! A site inside another program: real actors, no nucleus.
+#![allow(clippy::unwrap_used)]
 
 use std::time::{Duration, Instant};
 
