@@ -27,7 +27,7 @@ fn assert_undisturbed(site: &Site) {
 fn a_flood_of_output_does_not_disturb_the_site() {
     let site = Site::start();
     let memory = |site: &Site| proc::status(site.controller_pid(), "VmRSS").unwrap();
-    let flood = (256_u64 << 20).to_string();
+    let flood = (96_u64 << 20).to_string();
     let before = memory(&site);
     site.actor(1, "flood", "crasher", &["flood", &flood, "park"]);
     ruffian(&site, 2, "stderr");

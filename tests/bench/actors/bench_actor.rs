@@ -1,0 +1,20 @@
+//! The Rust actor of the benchmark: stamps its beginning, and ends as it is told, by a panic or by
+//! SIGSEGV. It knows nothing of Refrain.
+
+mod stamps;
+
+use rustix::process::{Signal, getpid, kill_process};
+use stamps::{FAULT, Lane, now};
+
+fn main() -> std::io::Result<()> {
+    let main_ns = now();
+    let lane = Lane::from_args()?;
+    lane.begin(main_ns)?;
+    let how = lane.how()?;
+    lane.stamp(FAULT, now())?;
+    if how == b's' {
+        // Safe code cannot fault; the signal is the same, its sender is not.
+        kill_process(getpid(), Signal::SEGV)?;
+    }
+    panic!("told to end")
+}

@@ -1,0 +1,186 @@
+//! A heat: contestants that are restarted in turn, one each, again and again, so that whatever
+//! else goes on in the machine meets all of them. Called by the parts.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::interrupt;
+use crate::lane::{End, Lane};
+use crate::programs::Programs;
+use crate::report::Report;
+use crate::site::Site;
+
+/// What the parts have at hand.
+pub struct Stage<'a> {
+    /// The programs.
+    pub programs: &'a Programs,
+    /// A directory on tmpfs for lanes and sites.
+    pub dir: &'a Path,
+    /// Whether the run is to take less than a minute.
+    pub quick: bool,
+}
+
+impl Stage<'_> {
+    /// `full`, or `quick` where the run is to be short.
+    pub fn pick<T>(&self, full: T, quick: T) -> T {
+        if self.quick { quick } else { full }
+    }
+}
+
+/// One thing that is measured beside others.
+pub struct Contestant {
+    what: String,
+    limit: Option<String>,
+    end: End,
+    lane: Lane,
+    samples: Vec<f64>,
+    /// The actor's name, where it is the site that restarts it.
+    ours: Option<String>,
+    slow: bool,
+}
+
+/// How a bare mechanism is set up.
+#[derive(Clone, Default)]
+pub struct Bare<'a> {
+    /// "handler", "pidfd", "fork" or "exec".
+    pub mode: &'a str,
+    /// Whether everything is to happen on the first CPU.
+    pub one_cpu: bool,
+    /// How many members it restarts together; 0 is 1.
+    pub members: u64,
+    /// How much memory each life touches, in bytes.
+    pub touch: u64,
+    /// The program that "exec" starts, with the words before the lane's.
+    pub program: Vec<String>,
+}
+
+impl Contestant {
+    /// A bare mechanism, as an ordinary actor of the site: it stands in the same tree of processes.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn bare(stage: &Stage, site: &Site, what: &str, end: End, bare: &Bare) -> Result<Self> {
+        let members = bare.members.max(1);
+        let mut lane = Lane::new(stage.dir, bare.mode, members)?;
+        let cpu = if bare.one_cpu { "0" } else { "-1" };
+        let mut words = vec![bare.mode.to_owned(), cpu.to_owned(), members.to_string()];
+        words.extend(lane.words(0, bare.touch, false));
+        if bare.mode == "exec" {
+            words.extend(bare.program.iter().cloned());
+            words.extend(lane.words(0, bare.touch, false));
+        }
+        let name = lane.dir().file_name().context("a lane has a name")?;
+        let name = name.to_string_lossy().into_owned();
+        lane.start(|_| site.arun(None, &name, &stage.programs.limit, &words))?;
+        Ok(Self::new(what, end, lane, None))
+    }
+
+    /// An actor that the site restarts: `program` with `before` in front of the lane's words.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn ours(
+        stage: &Stage,
+        site: &Site,
+        what: &str,
+        end: End,
+        touch: u64,
+        (program, before): (&Path, &[String]),
+    ) -> Result<Self> {
+        let mut lane = Lane::new(stage.dir, "ours", 1)?;
+        let name = lane.dir().file_name().context("a lane has a name")?;
+        let name = name.to_string_lossy().into_owned();
+        let gid = name
+            .rsplit('-')
+            .next()
+            .and_then(|number| number.parse().ok());
+        let words = [before, &lane.words(0, touch, false)].concat();
+        lane.start(|_| site.arun(gid, &name, program, &words))?;
+        Ok(Self::new(what, end, lane, Some(name)))
+    }
+
+    /// Something that is started already.
+    pub fn new(what: &str, end: End, lane: Lane, ours: Option<String>) -> Self {
+        Self {
+            what: what.to_owned(),
+            limit: None,
+            end,
+            lane,
+            samples: Vec::new(),
+            ours,
+            slow: false,
+        }
+    }
+
+    /// Marks one that takes milliseconds, of which fewer samples do.
+    pub fn slow(mut self) -> Self {
+        self.slow = true;
+        self
+    }
+
+    /// Whether it was marked.
+    pub fn is_slow(&self) -> bool {
+        self.slow
+    }
+
+    /// Names the row that it is compared with.
+    pub fn against(mut self, limit: &str) -> Self {
+        self.limit = Some(limit.to_owned());
+        self
+    }
+
+    /// Takes one sample.
+    ///
+    /// # Errors
+    /// When the restart does not come.
+    pub fn restart(&mut self) -> Result<()> {
+        let sample = self
+            .lane
+            .restart(self.end)
+            .with_context(|| self.what.clone())?;
+        self.samples.push(sample);
+        Ok(())
+    }
+
+    /// Puts the samples into the report.
+    pub fn tell(self, part: &'static str, report: &mut Report) {
+        report.row(part, &self.what, self.limit.as_deref(), self.samples);
+    }
+}
+
+/// Restarts each contestant `rounds` times, in turn, each after `gap` of quiet; then tells the report.
+///
+/// # Errors
+/// When a restart does not come, or a signal does.
+pub fn run(
+    (part, report): (&'static str, &mut Report),
+    site: &Site,
+    mut contestants: Vec<Contestant>,
+    rounds: u32,
+    gap: Duration,
+) -> Result<()> {
+    // The first restart of each meets caches that no later one does.
+    for round in 0..=rounds {
+        for contestant in &mut contestants {
+            interrupt::sleep(gap)?;
+            contestant.restart()?;
+            if round == 0 {
+                contestant.samples.clear();
+            }
+        }
+    }
+    for contestant in contestants {
+        if let Some(name) = &contestant.ours {
+            let kind = site.start_kind(name)?;
+            report.fact(
+                part,
+                &format!("start kind of {:?} at its end", contestant.what),
+                kind,
+            );
+        }
+        contestant.tell(part, report);
+    }
+    Ok(())
+}

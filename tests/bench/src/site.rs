@@ -1,0 +1,169 @@
+//! The site that is measured: the real one, started in the background and commanded through `c_init`.
+//! It is halted when it is dropped, also after an error or an interrupt.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+use crate::programs::{Programs, line};
+
+/// Policy never stops what is measured; the bank holds the largest block; tables hold every actor.
+const CONFIG: &str = r#"(
+    pmm: (ram_bank_size: "2GiB", max_blocks: 65536),
+    hr_ctrl: (max_actors: 20000, max_groups: 20000, max_badness: 1000000000, answer_timeout: "5m"),
+    console: (log_size: "4KiB"),
+)"#;
+
+/// A running site.
+pub struct Site {
+    name: String,
+    c_init: PathBuf,
+    dir: PathBuf,
+}
+
+/// What the benchmark reads of a row of `aps --json`.
+#[derive(Debug, Deserialize)]
+pub struct Row {
+    /// The actor.
+    pub name: String,
+    /// The life's pid.
+    pub pid: Option<u32>,
+    /// "standby", "template" or "exec".
+    pub start: Option<String>,
+    /// How many lives began by a restart.
+    pub restarts: u32,
+}
+
+impl Site {
+    /// Starts a site that keeps its files in `dir`.
+    ///
+    /// # Errors
+    /// When it does not serve.
+    pub fn start(programs: &Programs, dir: &Path) -> Result<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("bench{}n{number}", std::process::id());
+        let dir = dir.join(&name);
+        fs::create_dir(&dir)?;
+        fs::write(dir.join("config.ron"), CONFIG)?;
+        let site = Self {
+            name,
+            c_init: programs.c_init.clone(),
+            dir,
+        };
+        let bank = site.dir.join("bank");
+        let config = site.dir.join("config.ron");
+        let words = [
+            "--detach".as_ref(),
+            "--bank".as_ref(),
+            bank.as_os_str(),
+            "--config".as_ref(),
+            config.as_os_str(),
+        ];
+        site.c_init(words)?;
+        Ok(site)
+    }
+
+    fn c_init<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Result<String> {
+        let mut command = Command::new(&self.c_init);
+        command
+            .args(["--site", &self.name])
+            .args(words)
+            .env_remove("REFRAIN_SITE");
+        let output = command.output().context("cannot run c_init")?;
+        if !output.status.success() {
+            bail!(
+                "{command:?}: {}",
+                String::from_utf8_lossy(&output.stderr).trim()
+            );
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Gives one command; answers its output.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn command(&self, text: &str) -> Result<String> {
+        self.c_init(["-c", text])
+    }
+
+    /// Gives many commands as one file.
+    ///
+    /// # Errors
+    /// When one of them fails.
+    pub fn commands(&self, lines: &[String]) -> Result<()> {
+        let file = self.dir.join("commands");
+        fs::write(&file, lines.join("\n") + "\n")?;
+        self.command(&line(["source".as_ref(), file.as_os_str()])?)?;
+        Ok(())
+    }
+
+    /// The command that runs a program as an actor: restartable with a gid, ordinary without.
+    ///
+    /// # Errors
+    /// For a word with a NUL.
+    pub fn arun_line(
+        gid: Option<u32>,
+        name: &str,
+        program: &Path,
+        words: &[String],
+    ) -> Result<String> {
+        let gid = gid.map(|gid| gid.to_string());
+        let mut all: Vec<&OsStr> = vec!["arun".as_ref(), "-q".as_ref()];
+        if let Some(gid) = &gid {
+            all.extend([OsStr::new("-g"), gid.as_ref()]);
+        }
+        all.extend([OsStr::new("-n"), name.as_ref(), program.as_os_str()]);
+        all.extend(words.iter().map(OsStr::new));
+        line(all)
+    }
+
+    /// Runs a program as an actor.
+    ///
+    /// # Errors
+    /// When the site refuses.
+    pub fn arun(
+        &self,
+        gid: Option<u32>,
+        name: &str,
+        program: &Path,
+        words: &[String],
+    ) -> Result<()> {
+        self.command(&Self::arun_line(gid, name, program, words)?)?;
+        Ok(())
+    }
+
+    /// `aps --json`.
+    ///
+    /// # Errors
+    /// When the site does not answer.
+    pub fn aps(&self) -> Result<Vec<Row>> {
+        Ok(serde_json::from_str(&self.command("aps --json")?)?)
+    }
+
+    /// How the life of `name` that runs now was started.
+    ///
+    /// # Errors
+    /// When the site does not answer.
+    pub fn start_kind(&self, name: &str) -> Result<String> {
+        let rows = self.aps()?;
+        let row = rows.into_iter().find(|row| row.name == name);
+        let row = row.with_context(|| format!("no actor {name}"))?;
+        Ok(row.start.unwrap_or_default())
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        // -i 3 waits for nobody. Where it fails, the sweep of `main.rs` ends what carries our path.
+        if let Err(error) = self.command("shutdown -i 3") {
+            eprintln!("the site {} could not be halted: {error:#}", self.name);
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Machines that lack something (DESIGN section 9), and machines with systemd. Each is made from
+//! this one, with a namespace of its own; where that is not permitted the test says so and skips.
+#![allow(clippy::unwrap_used)] // in the helpers of tests, too
+
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::process::Command;
+
+use refrain_tests::programs::{c_program, free_port};
+use refrain_tests::{Options, Site, binaries, proc, run, wait};
+use rustix::process::Signal;
+
+/// `inner`, run by `unshare` after `prepare` (a line of shell that may fail).
+fn elsewhere(inner: &Command, unshare: &[&str], prepare: &str) -> Command {
+    let mut outer = Command::new("unshare");
+    outer.args(unshare).args([
+        "sh",
+        "-c",
+        &format!("{prepare} || exit 99; exec \"$0\" \"$@\""),
+    ]);
+    outer.arg(inner.get_program()).args(inner.get_args());
+    outer.current_dir(inner.get_current_dir().unwrap());
+    for (name, value) in inner.get_envs() {
+        match value {
+            Some(value) => outer.env(name, value),
+            None => outer.env_remove(name),
+        };
+    }
+    outer
+}
+
+/// Whether `unshare` and `prepare` work here.
+fn can(unshare: &[&str], prepare: &str) -> bool {
+    let mut probe = Command::new("true");
+    probe.current_dir("/");
+    let can = elsewhere(&probe, unshare, prepare)
+        .status()
+        .is_ok_and(|status| status.success());
+    if !can {
+        println!("skipped: unshare {unshare:?}, then {prepare:?}, is not permitted here");
+    }
+    can
+}
+
+/// A line of shell that unmounts every cgroup2 file system.
+fn without_cgroups() -> String {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let points = mounts.lines().filter(|line| line.contains(" - cgroup2 "));
+    let points = points
+        .filter_map(|line| line.split(' ').nth(4))
+        .collect::<Vec<_>>();
+    format!("umount {}", points.join(" "))
+}
+
+fn sweeping_site() -> Option<Site> {
+    let prepare = without_cgroups();
+    if !can(&["-m"], &prepare) {
+        return None;
+    }
+    let mut site = Options::new().never_bad().prepare();
+    let mut starter = elsewhere(site.starter().arg("--detach"), &["-m"], &prepare);
+    assert_eq!(run::to_end(&mut starter, None).code, Some(0));
+    site.started();
+    assert_eq!(site.stat()["containment"], "sweep");
+    Some(site)
+}
+
+/// Every child that `daemoniser` makes ends with its life, and its port is free.
+fn children_end_with_each_life(site: &Site, flags: &[&str]) {
+    let program = c_program("daemoniser", site.dir()).display().to_string();
+    let (port, out) = (
+        free_port().to_string(),
+        site.file("out").display().to_string(),
+    );
+    let words = [&["-g", "1"], flags, &[&program, &port, &out]].concat();
+    site.arun(words);
+    let mut old: Vec<u32> = Vec::new();
+    for life in 0..5_u32 {
+        let line = site.wait_lines("out", life as usize + 1).pop().unwrap();
+        assert!(line.ends_with(" bound"), "{line}");
+        assert!(
+            old.iter().all(|pid| !proc::is_alive(*pid)),
+            "life {life}: {old:?}"
+        );
+        let pids = line.split(' ').skip(1).take(3);
+        old.extend(pids.map(|pid| pid.parse::<u32>().unwrap()));
+        proc::kill(site.runs("daemoniser", life).pid(), Signal::SEGV);
+    }
+}
+
+#[test]
+fn invariant_2_holds_without_cgroup_v2() {
+    if let Some(site) = sweeping_site() {
+        children_end_with_each_life(&site, &[]);
+    }
+}
+
+#[test]
+fn invariant_2_holds_without_cgroup_v2_where_each_life_has_a_template_of_its_own() {
+    if let Some(site) = sweeping_site() {
+        children_end_with_each_life(&site, &["--layout", "fresh"]);
+    }
+}
+
+#[test]
+fn a_site_runs_where_executable_memfds_are_refused() {
+    let unshare = ["--pid", "--fork", "--mount-proc"];
+    let prepare = "echo 2 > /proc/sys/vm/memfd_noexec";
+    if !can(&unshare, prepare) {
+        return;
+    }
+    let mut site = Options::new().prepare();
+    let [parent, child] =
+        ["HR_parent", "HR_child"].map(|name| binaries::path(name).display().to_string());
+    site.write("todo", format!("arun -g 1 {parent} {child}\n"));
+    let mut once = elsewhere(site.starter().args(["--once", "todo"]), &unshare, prepare);
+    let finished = run::to_end(&mut once, None);
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    assert!(finished.out.contains("transcript right"), "{finished:?}");
+    site.wait_down();
+}
+
+#[test]
+fn systemd_is_told_that_the_site_serves_and_lives() {
+    let mut site = Options::new().prepare();
+    let socket = UnixDatagram::bind(site.file("notify")).unwrap();
+    socket.set_read_timeout(Some(wait::WATCHDOG)).unwrap();
+    let mut starter = site.starter();
+    starter
+        .arg("--detach")
+        .env("NOTIFY_SOCKET", site.file("notify"));
+    starter
+        .env("WATCHDOG_USEC", "400000")
+        .env("WATCHDOG_PID", "1");
+    assert_eq!(run::to_end(&mut starter, None).code, Some(0));
+    site.started();
+    let ready = format!("READY=1\nMAINPID={}", site.nucleus_pid());
+    let mut heard = Vec::new();
+    while !(heard.iter().any(|said| said == &ready)
+        && heard.iter().any(|said| said == "WATCHDOG=1"))
+    {
+        let mut buffer = [0; 512];
+        let count = socket.recv(&mut buffer).unwrap();
+        heard.push(String::from_utf8_lossy(&buffer[..count]).trim().to_owned());
+    }
+    // What systemd says to the site is not for its actors.
+    let environment = site.ok("env");
+    assert!(
+        !environment.contains("NOTIFY_SOCKET") && !environment.contains("WATCHDOG"),
+        "{environment}"
+    );
+}
