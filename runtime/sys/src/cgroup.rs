@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
+/// The longest line of `cgroup.procs`, in bytes: a 32-bit number and its line end.
+const MAX_PID_LINE: usize = 12;
 /// How deep cgroups that a life made itself are removed; a deeper tree stays, with an error.
 const MAX_DEPTH: usize = 16;
 
@@ -175,6 +177,8 @@ impl Cgroup {
                 break;
             }
             offset += count as u64;
+            // The kernel fills the buffer as far as one more pid would fit: this was the end.
+            let is_all = count + MAX_PID_LINE < buffer.len();
             for byte in buffer.iter().take(count) {
                 match byte {
                     b'0'..=b'9' => {
@@ -183,6 +187,9 @@ impl Cgroup {
                     }
                     _ => members.extend(number.take()),
                 }
+            }
+            if is_all {
+                break;
             }
         }
         members.extend(number);

@@ -4,6 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::heat::{self, Bare, Contestant, Stage};
 use crate::interrupt;
@@ -17,12 +18,15 @@ const GAP: Duration = Duration::from_millis(2);
 const BATCH: u32 = 250;
 /// How many idle actors' memory is looked at.
 const LOOKED_AT: usize = 100;
+/// Each has a group of its own, past those of the measured ones.
+const FIRST_GID: u32 = 1_000_000;
 
 /// The part.
 ///
 /// # Errors
 /// When something does not start or does not come back.
 pub fn run(stage: &Stage, report: &mut Report) -> Result<()> {
+    raise_fds();
     let site = Site::start(stage.programs, stage.dir)?;
     let counts: &[u32] = if stage.quick {
         &[0, 500]
@@ -35,23 +39,16 @@ pub fn run(stage: &Stage, report: &mut Report) -> Result<()> {
         let begun = Instant::now();
         let free = available();
         let first = there;
-        while there < count {
-            interrupt::check()?;
-            let batch: Result<Vec<_>> = (there..count.min(there + BATCH))
-                .map(|n| {
-                    Site::arun_line(
-                        Some(100 + n),
-                        &format!("idle{n}"),
-                        &stage.programs.idle,
-                        &[],
-                    )
-                })
-                .collect();
-            let batch = batch?;
-            there += u32::try_from(batch.len()).unwrap_or(BATCH);
-            site.commands(&batch)?;
+        let refused = fill(stage, &site, &mut there, count)?;
+        if let Some(why) = &refused {
+            report.fact(
+                PART,
+                &format!("arun stopped at {there} actors"),
+                why.clone(),
+            );
         }
-        if count > 0 {
+        let count = there;
+        if count > first {
             let new = f64::from(count - first);
             let each = begun.elapsed().as_secs_f64() * 1000.0 / new;
             report.fact(
@@ -66,8 +63,43 @@ pub fn run(stage: &Stage, report: &mut Report) -> Result<()> {
             idle_cost(&site, report, count)?;
         }
         measure(stage, &site, report, count)?;
+        if refused.is_some() {
+            break;
+        }
     }
     Ok(())
+}
+
+/// Starts idle actors until `there` are `count`; answers why not, where the site takes no more.
+fn fill(stage: &Stage, site: &Site, there: &mut u32, count: u32) -> Result<Option<String>> {
+    while *there < count {
+        interrupt::check()?;
+        let end = count.min(*there + BATCH);
+        let line = |n| {
+            let name = format!("idle{n}");
+            Site::arun_line(Some(FIRST_GID + n), &name, &stage.programs.idle, &[])
+        };
+        if let Err(error) = site.commands(&(*there..end).map(line).collect::<Result<Vec<_>>>()?) {
+            *there = u32::try_from(site.aps()?.len())?;
+            let why = format!("{error:#}");
+            return Ok(Some(why.lines().next().unwrap_or_default().to_owned()));
+        }
+        *there = end;
+    }
+    Ok(None)
+}
+
+/// Room for as many fds as the kernel allows, where the caller may ask for it: `hr_ctrl` holds several
+/// for each actor, and a login session has often no more than a thousand.
+fn raise_fds() {
+    let most = fs::read_to_string("/proc/sys/fs/nr_open").ok();
+    let most = most.and_then(|text| text.trim().parse().ok());
+    let limit = Rlimit {
+        current: most,
+        maximum: most,
+    };
+    // Refused to whoever is not root; the site then says at how many actors it ends.
+    let _ = setrlimit(Resource::Nofile, limit);
 }
 
 /// As many as the machine is asked to hold: three processes each, of which Linux numbers 32,768

@@ -147,7 +147,7 @@ impl Site {
         Ok(serde_json::from_str(&self.command("aps --json")?)?)
     }
 
-    /// How the life of `name` that runs now was started.
+    /// How the life of `name` that runs now was started, and how many restarts there were.
     ///
     /// # Errors
     /// When the site does not answer.
@@ -155,7 +155,8 @@ impl Site {
         let rows = self.aps()?;
         let row = rows.into_iter().find(|row| row.name == name);
         let row = row.with_context(|| format!("no actor {name}"))?;
-        Ok(row.start.unwrap_or_default())
+        let start = row.start.unwrap_or_default();
+        Ok(format!("{start}, after {} restarts", row.restarts))
     }
 }
 

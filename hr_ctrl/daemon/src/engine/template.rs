@@ -20,6 +20,8 @@ use super::runtime::{Forking, Standby, TemplateRuntime};
 use super::{Engine, SharedEngine};
 use crate::watch;
 
+/// How often the end of a life is looked for that the event loop cannot watch.
+const POLL: Duration = Duration::from_millis(20);
 /// How many templates in a row may die before the actor is given up.
 const MAX_DEATHS: u32 = 3;
 
@@ -222,9 +224,19 @@ impl Engine {
         runtime.template_deaths = 0;
         let (serial, pidfd) = (standby.serial, Rc::clone(&standby.pidfd));
         actix_rt::spawn(async move {
-            if watch::readable(pidfd).await.is_ok() {
-                engine.borrow_mut().child_ended(actor, serial);
+            // Registered until the next life has been woken: what it takes to let go of the fd is off
+            // the restart path.
+            let registered = watch::register(Rc::clone(&pidfd));
+            match &registered {
+                Ok(fd) => drop(fd.readable().await),
+                // The event loop takes no more fds: slower, but no end goes unnoticed.
+                Err(_) => {
+                    while !pidfd.has_ended() {
+                        tokio::time::sleep(POLL).await;
+                    }
+                }
             }
+            engine.borrow_mut().child_ended(actor, serial);
         });
         if let Some(begin) = runtime.begin.take() {
             let exec = runtime
