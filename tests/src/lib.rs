@@ -5,6 +5,12 @@
 //! into a crate of the product: what a test cannot do with `c_init`, signals and `/proc`, a user
 //! cannot do either. No test is decided by elapsed time; every wait is for a condition, with a
 //! generous watchdog ([`wait::until`]).
+//!
+//! | variable | meaning |
+//! | --- | --- |
+//! | `REFRAIN_STORM` | how many crashes `storm.rs` makes, 10,000 if unset |
+//! | `REFRAIN_CHAOS`, `SEED` | how many random steps `chaos.rs` takes, and which ones |
+//! | `REFRAIN_TESTS_PREBUILT` | set: the programs under test are built already |
 
 pub mod binaries;
 pub mod console;

@@ -61,8 +61,8 @@ fn h15_a_block_of_another_size_is_refused() {
         "add", "b", "park",
     ];
     site.actor(1, "me", "groupie", &words);
-    let second = site.actor(1, "you", "groupie", &["alloc", "b", "12288", "key", "park"]);
     let lines = site.wait_lines("me", 4);
+    let second = site.actor(1, "you", "groupie", &["alloc", "b", "12288", "key", "park"]);
     assert!(
         lines[1].starts_with("error alloc") && lines[1].contains('b'),
         "{}",

@@ -1,24 +1,31 @@
-/* A test actor that keeps forking children that daemonise, as fast as 20 at a time: the sweep
- * must catch those that are born while it looks. `forkstorm PIDFILE`; the life's pid goes there. */
+/* A test actor whose first life keeps 20 chains of daemons going, each link a fresh process that
+ * hands on to the next: the sweep must catch those that are born while it looks.
+ * `forkstorm LIFEFILE STORMFILE`: each life writes a line to the one, each link a byte to the other. */
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
-int main(int argc, char **argv) {
-    if (argc != 2) return 2;
-    FILE *file = fopen(argv[1], "a");
-    if (!file) return 3;
-    fprintf(file, "%s %d\n", getenv("REFRAIN_LIFE"), getpid());
-    fclose(file);
-    for (int i = 0; i < 20; i++) {
-        if (fork() == 0) {
-            /* Each hands itself on to a fresh process for ever: its pid is never the same. */
-            for (;;) {
-                setsid();
-                if (fork() != 0) _exit(0);
-                usleep(10000);
-            }
-        }
+static void chain(int storm) {
+    for (;;) {
+        setsid();
+        if (fork() != 0) _exit(0);
+        if (write(storm, "*", 1) < 0) _exit(1);
+        usleep(1000);
     }
+}
+
+int main(int argc, char **argv) {
+    const char *life = getenv("REFRAIN_LIFE");
+    if (argc != 3 || !life) return 2;
+    FILE *file = fopen(argv[1], "a");
+    int storm = open(argv[2], O_WRONLY | O_APPEND | O_CREAT, 0600);
+    if (!file || storm < 0) return 3;
+    fprintf(file, "%s\n", life);
+    fclose(file);
+    if (!strcmp(life, "0"))
+        for (int i = 0; i < 20; i++)
+            if (fork() == 0) chain(storm);
     for (;;) pause();
 }

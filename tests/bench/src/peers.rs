@@ -133,9 +133,8 @@ fn crash(contestants: &mut [(Contestant, Duration)], rounds: u32) -> Result<()> 
                 })
             })
             .collect();
-        let ends = threads.into_iter().map(|thread| thread.join());
-        ends.map(|end| end.unwrap_or_else(|_| Err(anyhow::anyhow!("a thread panicked"))))
-            .collect()
+        let mut ends = threads.into_iter().map(|thread| thread.join());
+        ends.try_for_each(|end| end.unwrap_or_else(|_| Err(anyhow::anyhow!("a thread panicked"))))
     })
 }
 

@@ -74,7 +74,9 @@ impl Site {
         command
             .args(["--site", &self.name])
             .args(words)
-            .env_remove("REFRAIN_SITE");
+            .env_remove("REFRAIN_SITE")
+            // Or a panic looks up symbols for a tenth of a second before it ends the life.
+            .env("RUST_BACKTRACE", "0");
         let output = command.output().context("cannot run c_init")?;
         if !output.status.success() {
             bail!(
