@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use refrain_abi::ActorName;
-use refrain_sys::cgroup::{self, Cgroup, Probe};
+use refrain_sys::cgroup::{self, Cgroup};
 use refrain_sys::children;
 
 /// How the site finds what lives started.
@@ -33,13 +33,11 @@ impl Containment {
     /// Looks what this machine offers. `site` names the site's cgroup.
     #[must_use]
     pub fn probe(site: &str) -> Self {
-        let made = match cgroup::probe() {
-            Probe::Usable(parent) => {
-                remove_left_over(site);
-                Cgroup::create(&parent, &site_name(site)).map_err(|error| error.to_string())
-            }
-            Probe::Missing(why) => Err(why),
-        };
+        remove_left_over(site);
+        // The site's own cgroup is the probe: without write access or `cgroup.kill` it is not made.
+        let made = cgroup::own_directory()
+            .and_then(|parent| Cgroup::create(&parent, &site_name(site)))
+            .map_err(|error| error.to_string());
         match made {
             Ok(cgroup) => Self::Cgroup(cgroup),
             Err(why) => Self::Sweep(why),

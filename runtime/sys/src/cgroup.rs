@@ -71,31 +71,6 @@ fn unescape(field: &str) -> String {
     text
 }
 
-/// What this machine offers of cgroup v2.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Probe {
-    /// Cgroups can be made below this directory, and killed as one.
-    Usable(PathBuf),
-    /// They cannot, for this reason (one line).
-    Missing(String),
-}
-
-/// Tries it: makes a cgroup below this process's own, looks for `cgroup.kill` (kernel 5.14), and
-/// removes it again.
-#[must_use]
-pub fn probe() -> Probe {
-    let attempt = || -> io::Result<PathBuf> {
-        let parent = own_directory()?;
-        let name = format!("refrain-probe-{}", std::process::id());
-        Cgroup::create(&parent, &name)?.remove()?;
-        Ok(parent)
-    };
-    match attempt() {
-        Ok(parent) => Probe::Usable(parent),
-        Err(error) => Probe::Missing(error.to_string()),
-    }
-}
-
 /// A cgroup that this process has created. Dropping it leaves it in place; see [`Cgroup::remove`].
 #[derive(Debug)]
 pub struct Cgroup {
