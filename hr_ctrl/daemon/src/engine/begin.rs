@@ -95,7 +95,13 @@ impl Engine {
                 serial: standby.serial,
                 stopped: begin.stopped,
             };
-            queue_start(runtime, &standby, &frame, self.null.as_fd());
+            if !queue_start(runtime, &standby, &frame, self.null.as_fd()) {
+                // It would wait for its frame for ever; another one is forked, for another try.
+                let _ = standby.pidfd.send_signal(refrain_sys::Signal::KILL);
+                runtime.begin = Some(begin);
+                self.fork_failed(actor, "its standby does not take its start");
+                return;
+            }
         }
         runtime
             .control
@@ -215,15 +221,18 @@ fn queue_start(
 ) -> bool {
     let mut buffer = [0; MAX_FRAME];
     let len = frame.encode(&mut buffer);
-    let given = runtime.stdio.take();
-    let fds = match &given {
+    let fds = match &runtime.stdio {
         Some(fds) => fds.each_ref().map(AsFd::as_fd),
         None => {
             let output = runtime.output.as_ref().map_or(null, AsFd::as_fd);
             [null, output, output]
         }
     };
-    seqpacket::send_dontwait(&standby.socket, &buffer[..len], &fds).is_ok()
+    let queued = seqpacket::send_dontwait(&standby.socket, &buffer[..len], &fds).is_ok();
+    if queued {
+        runtime.stdio = None;
+    }
+    queued
 }
 
 /// Whether a template built for `old` may serve `new`.

@@ -134,7 +134,7 @@ impl Engine {
         self.settle(actor);
     }
 
-    fn fork_failed(&mut self, actor: ActorKey, why: &str) {
+    pub(super) fn fork_failed(&mut self, actor: ActorKey, why: &str) {
         let Some(runtime) = self.actors.get_mut(&actor) else {
             return;
         };
