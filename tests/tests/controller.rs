@@ -3,7 +3,7 @@
 //! new controller begins with a site restart.)
 #![allow(clippy::unwrap_used)] // in the helpers of tests, too
 
-use refrain_tests::{Options, Site, binaries, proc, wait};
+use refrain_tests::{Options, Site, binaries, proc, run, wait};
 use rustix::process::Signal;
 
 /// Kills hr_ctrl and waits until another one serves.
@@ -162,4 +162,33 @@ fn a_controller_that_keeps_dying_ends_the_site_and_the_bank_stays() {
     let lines = site.lines("me");
     let made = lines.iter().filter(|line| line.contains("existed=false"));
     assert_eq!(made.count(), 1, "{lines:?}");
+}
+
+#[test]
+fn a_site_whose_nucleus_was_killed_is_commanded_and_halted_as_before() {
+    let mut site = Site::start();
+    let aid = site.actor(1, "stays", "crasher", &["park"]);
+    let pid = site.row("stays").unwrap().pid();
+    proc::kill(site.nucleus_pid(), Signal::KILL);
+    assert_eq!(site.runs("stays", 0).pid(), pid);
+    // The name is taken for as long as the site can be commanded.
+    let second = run::to_end(site.starter().arg("--detach"), None);
+    assert_eq!(second.code, Some(1), "{second:?}");
+    assert!(second.err.contains("already running"), "{second:?}");
+    site.ok(&format!("akill {aid}"));
+    site.halt(0);
+}
+
+#[test]
+fn a_template_that_somebody_has_stopped_does_not_hold_up_its_group_for_ever() {
+    let config = "(hr_ctrl: (max_badness: 1000, template_timeout: \"500ms\"))";
+    let site = Options::new().config(config).start();
+    site.actor(1, "held", "crasher", &["park"]);
+    let first = site.runs_with_standby("held", 0).pid();
+    let template = proc::stat(first).unwrap().parent;
+    proc::kill(template, Signal::STOP);
+    proc::kill(first, Signal::KILL);
+    proc::kill(site.runs("held", 1).pid(), Signal::KILL);
+    site.runs("held", 2);
+    site.ok("akill -g 1");
 }

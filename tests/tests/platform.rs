@@ -150,3 +150,22 @@ fn systemd_is_told_that_the_site_serves_and_lives() {
         "{environment}"
     );
 }
+
+#[test]
+fn a_site_that_may_open_too_few_files_is_refused_with_the_cure() {
+    let site = Options::new().prepare();
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -n 64; exec \"$0\" \"$@\""]);
+    let starter = site.starter();
+    limited
+        .arg(starter.get_program())
+        .args(starter.get_args())
+        .arg("--detach");
+    limited.current_dir(site.dir());
+    let finished = run::to_end(&mut limited, None);
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    assert!(
+        finished.err.contains("limit of 64 open files") && finished.err.contains("ulimit -n"),
+        "{finished:?}"
+    );
+}

@@ -247,7 +247,9 @@ impl fmt::Display for Refusal {
             Self::GroupStopping { gid } => {
                 write!(f, "group {gid} is being stopped; try again when it has")
             }
-            Self::SiteStopping => f.write_str("the site is being restarted or halted"),
+            Self::SiteStopping => {
+                f.write_str("the site is being restarted or halted; try again when it has")
+            }
             Self::Cancelled => f.write_str("the group was stopped before the life began"),
         }
     }

@@ -26,7 +26,7 @@ use crate::interpreter::{IniMode, InterpreterFactory};
 use crate::nucleus_link::{KeptImage, NucleusLink};
 use crate::output::Output;
 use crate::site::ShutdownLevel;
-use crate::{nucleus, pulse};
+use crate::{nucleus, paths, pulse};
 
 /// How long the last lines of a site have to reach its consoles.
 const LAST_LINES: Duration = Duration::from_millis(20);
@@ -59,6 +59,8 @@ struct Inherited {
     listener: OwnedFd,
     nucleus: NucleusLink,
     kept: Vec<KeptImage>,
+    /// Held to the end of the process: a site without nucleus is one, still.
+    _lock: OwnedFd,
 }
 
 fn prepare() -> Result<Inherited, String> {
@@ -81,12 +83,14 @@ fn prepare() -> Result<Inherited, String> {
     let boot = read_boot(boot).map_err(text)?;
     let listener = inherited::take(nucleus::LISTENER_FD).map_err(text)?;
     drop(inherited::take(nucleus::EXE_FD));
+    let lock = inherited::take(nucleus::LOCK_FD).map_err(text)?;
     let (nucleus, kept) = NucleusLink::open().map_err(text)?;
     Ok(Inherited {
         boot,
         listener,
         nucleus,
         kept,
+        _lock: lock,
     })
 }
 
@@ -114,6 +118,7 @@ async fn run(
         listener,
         nucleus,
         kept,
+        _lock,
     } = inherited;
     let boot = Arc::new(boot);
     let output = Output::start(boot.tunables.console.log_size);
@@ -161,7 +166,12 @@ async fn run(
     // The last lines are on their way to the consoles.
     tokio::time::sleep(LAST_LINES).await;
     pulse::stopping();
-    nucleus.ended();
+    if !nucleus.ended() {
+        // nucleus was killed; what it would have removed last is ours to remove.
+        let _ = std::fs::remove_file(paths::socket(&boot.site));
+        let _ = std::fs::remove_file(paths::lock(&boot.site));
+        let _ = std::fs::remove_dir(paths::site_root());
+    }
     Ok(())
 }
 

@@ -23,6 +23,9 @@ pub use crate::pulse::SYSTEMD_VARS;
 use crate::pulse::WATCHDOG_PID;
 use crate::{nucleus, paths};
 
+/// The lowest limit of open files that a site starts with.
+const MIN_FILES: u64 = 256;
+
 /// Why a site was not started. One line each: what, where, the cure.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -62,6 +65,7 @@ pub enum LaunchError {
 pub fn start_site(record: &BootRecord) -> Result<(), LaunchError> {
     refrain_abi::ActorName::new(&record.site)
         .map_err(|error| LaunchError::Name(record.site.clone(), error))?;
+    enough_files()?;
     let lock = take_lock(&record.site)?;
     let socket = paths::socket(&record.site);
     let file_error = |path: &PathBuf| {
@@ -87,6 +91,18 @@ pub fn start_site(record: &BootRecord) -> Result<(), LaunchError> {
         let _ = fs::remove_dir(paths::site_root());
     }
     started
+}
+
+/// A site needs some thirty fds for itself and a dozen an actor; with a few it would come up and
+/// then answer nobody.
+fn enough_files() -> Result<(), LaunchError> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    match limit {
+        Some(limit) if limit < MIN_FILES => Err(LaunchError::Refused(format!(
+            "the limit of {limit} open files is too low for a site; raise it to {MIN_FILES} at least (ulimit -n)"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// The end of a site, for whoever told it to end: nucleus holds the site's lock to the last.

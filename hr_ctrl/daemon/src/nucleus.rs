@@ -26,7 +26,7 @@ pub const EXE_FD: RawFd = 3;
 pub const BOOT_FD: RawFd = 4;
 /// The site's listening socket.
 pub const LISTENER_FD: RawFd = 5;
-/// The site's lock; of nucleus only.
+/// The site's lock, held by nucleus and hr_ctrl together: it says that one of them lives.
 pub const LOCK_FD: RawFd = 6;
 /// Where the first hr_ctrl says `ok`, or why the site cannot serve.
 pub const STATUS_FD: RawFd = 7;
@@ -53,7 +53,7 @@ struct Nucleus {
     boot: OwnedFd,
     listener: OwnedFd,
     status: Option<OwnedFd>,
-    _lock: OwnedFd,
+    lock: OwnedFd,
     kept: Vec<Kept>,
     signals: SignalFd,
     served: bool,
@@ -104,7 +104,7 @@ impl Nucleus {
             exe: inherited::take(EXE_FD)?,
             boot: inherited::take(BOOT_FD)?,
             listener: inherited::take(LISTENER_FD)?,
-            _lock: inherited::take(LOCK_FD)?,
+            lock: inherited::take(LOCK_FD)?,
             status: Some(inherited::take(STATUS_FD)?),
             kept: Vec::with_capacity(1024),
             signals: SignalFd::new(&[Signal::CHILD, Signal::TERM, Signal::INT, Signal::HUP])?,
@@ -152,6 +152,7 @@ impl Nucleus {
             (self.exe.as_fd(), EXE_FD),
             (self.boot.as_fd(), BOOT_FD),
             (self.listener.as_fd(), LISTENER_FD),
+            (self.lock.as_fd(), LOCK_FD),
             (theirs.as_fd(), NUCLEUS_FD),
         ];
         if let Some(status) = &self.status {

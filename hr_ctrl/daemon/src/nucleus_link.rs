@@ -79,9 +79,10 @@ impl NucleusLink {
         self.tell(&Frame::Pulse, &[]);
     }
 
-    /// Tells nucleus that the site has ended.
-    pub fn ended(&self) {
-        self.tell(&Frame::Ended, &[]);
+    /// Tells nucleus that the site has ended; answers whether there still is a nucleus to clear up.
+    #[must_use]
+    pub fn ended(&self) -> bool {
+        self.tell(&Frame::Ended, &[])
     }
 
     /// Returns when somebody asked nucleus to end the site.
@@ -103,13 +104,15 @@ impl NucleusLink {
         std::future::pending().await
     }
 
-    fn tell(&self, frame: &Frame, fds: &[BorrowedFd<'_>]) {
+    fn tell(&self, frame: &Frame, fds: &[BorrowedFd<'_>]) -> bool {
         let mut buffer = [0; MAX_FRAME];
         let len = frame.encode(&mut buffer);
         // Nobody here waits for nucleus: an image that it does not keep is read from its file
         // again, and only should hr_ctrl die.
-        if let Err(error) = seqpacket::send_dontwait(self.0.as_fd(), &buffer[..len], fds) {
+        let told = seqpacket::send_dontwait(self.0.as_fd(), &buffer[..len], fds);
+        if let Err(error) = &told {
             tracing::warn!(?frame, %error, "nucleus does not listen");
         }
+        told.is_ok()
     }
 }

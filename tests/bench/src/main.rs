@@ -11,6 +11,7 @@ mod interrupt;
 mod lane;
 mod memory;
 mod peers;
+mod plot;
 mod pmm;
 mod programs;
 mod report;
@@ -20,6 +21,7 @@ mod site;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -41,6 +43,9 @@ struct Options {
     /// Write everything, samples included, to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Draw a picture of each part into this directory.
+    #[arg(long, value_name = "DIR")]
+    svg: Option<PathBuf>,
     /// Fewer samples of fewer sizes: under a minute for one part.
     #[arg(long)]
     quick: bool,
@@ -67,8 +72,17 @@ enum Part {
 /// A part's function.
 type Run = fn(&Stage, &mut Report) -> Result<()>;
 
-fn main() -> Result<()> {
-    let options = Options::parse();
+fn main() -> ExitCode {
+    match bench(&Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("refrain-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn bench(options: &Options) -> Result<()> {
     interrupt::install()?;
     let programs_dir = TempDir::with_prefix("refrain-bench-")?;
     let shm = Path::new("/dev/shm");
@@ -79,13 +93,18 @@ fn main() -> Result<()> {
     };
     let dir = TempDir::with_prefix_in("refrain-bench-", place)?;
     let mut report = Report::new();
-    let measured = measure(&options, (programs_dir.path(), dir.path()), &mut report);
+    let measured = measure(options, (programs_dir.path(), dir.path()), &mut report);
     sweep(dir.path());
     println!("{}", report.text());
     if let Some(path) = &options.json {
         report
             .json(path)
             .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    if let Some(dir) = &options.svg {
+        report
+            .svg(dir)
+            .with_context(|| format!("cannot draw into {}", dir.display()))?;
     }
     measured
 }

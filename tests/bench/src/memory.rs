@@ -12,6 +12,8 @@ use crate::site::Site;
 
 const PART: &str = "memory";
 const GAP: Duration = Duration::from_millis(5);
+/// More for each MiB: behind a fault handler's back the kernel still tears down the old life.
+const GAP_EACH_MIB: Duration = Duration::from_micros(200);
 
 /// The part.
 ///
@@ -41,7 +43,9 @@ pub fn run(stage: &Stage, report: &mut Report) -> Result<()> {
             bare(&limit, "pidfd")?,
             Contestant::ours(stage, &site, &ours, End::Segv, touch, program)?.against(&limit),
         ];
-        heat::run((PART, &mut *report), &site, all, rounds, GAP)?;
+        let mib = u32::try_from(touch >> 20).unwrap_or(u32::MAX);
+        let gap = GAP + GAP_EACH_MIB.saturating_mul(mib);
+        heat::run((PART, &mut *report), &site, all, rounds, gap)?;
     }
     let median = |name: &str| report.median(PART, &format!("ours: {name}"));
     if let (Some(none), Some(much)) = (median("0"), median("1 GiB")) {

@@ -8,6 +8,8 @@ use anyhow::Result;
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
+use crate::plot;
+
 /// One line of a table.
 #[derive(Debug, Serialize)]
 pub struct Row {
@@ -139,9 +141,7 @@ impl Report {
         } = &self.machine;
         let mut text =
             format!("{cpus} x {cpu}, kernel {kernel}, load {load} at the start; microseconds\n");
-        let mut parts: Vec<&str> = self.rows.iter().map(|row| row.part).collect();
-        parts.dedup();
-        for part in parts {
+        for part in self.parts() {
             let table = self.table(part);
             // Writing to a String cannot fail.
             let _ = writeln!(text, "\n{part}\n{table}");
@@ -189,6 +189,27 @@ impl Report {
             }
         }
         table
+    }
+
+    /// Draws each part into a file of `dir`.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn svg(&self, dir: &Path) -> Result<()> {
+        std::fs::create_dir_all(dir)?;
+        for part in self.parts() {
+            let rows: Vec<&Row> = self.rows.iter().filter(|row| row.part == part).collect();
+            let name: String = part.chars().filter(|c| *c != ',').collect();
+            let path = dir.join(name.replace(' ', "-")).with_extension("svg");
+            std::fs::write(path, plot::svg(part, &rows))?;
+        }
+        Ok(())
+    }
+
+    fn parts(&self) -> Vec<&'static str> {
+        let mut parts: Vec<_> = self.rows.iter().map(|row| row.part).collect();
+        parts.dedup();
+        parts
     }
 
     /// Writes everything, samples included.

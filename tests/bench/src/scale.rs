@@ -20,6 +20,8 @@ const BATCH: u32 = 250;
 const LOOKED_AT: usize = 100;
 /// Each has a group of its own, past those of the measured ones.
 const FIRST_GID: u32 = 1_000_000;
+/// How many idle actors make room for the measured ones, where the site takes no more.
+const ROOM: u32 = 8;
 
 /// The part.
 ///
@@ -80,9 +82,18 @@ fn fill(stage: &Stage, site: &Site, there: &mut u32, count: u32) -> Result<Optio
             Site::arun_line(Some(FIRST_GID + n), &name, &stage.programs.idle, &[])
         };
         if let Err(error) = site.commands(&(*there..end).map(line).collect::<Result<Vec<_>>>()?) {
-            *there = u32::try_from(site.aps()?.len())?;
-            let why = format!("{error:#}");
-            return Ok(Some(why.lines().next().unwrap_or_default().to_owned()));
+            let idle = |name: &str| name.starts_with("idle");
+            *there = u32::try_from(site.aps()?.iter().filter(|row| idle(&row.name)).count())?;
+            // Room for those that are measured.
+            for _ in 0..ROOM {
+                *there -= 1;
+                site.command(&format!("akill -g {}", FIRST_GID + *there))?;
+            }
+            let why = error.to_string();
+            return Ok(Some(
+                why.rsplit_once("arun: ")
+                    .map_or(why.clone(), |(_, why)| why.to_owned()),
+            ));
         }
         *there = end;
     }

@@ -79,10 +79,8 @@ impl Site {
             .env("RUST_BACKTRACE", "0");
         let output = command.output().context("cannot run c_init")?;
         if !output.status.success() {
-            bail!(
-                "{command:?}: {}",
-                String::from_utf8_lossy(&output.stderr).trim()
-            );
+            let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            bail!("{}: {words}", self.name);
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }

@@ -119,6 +119,7 @@ impl Engine {
             began_ms: clock::now_monotonic_ms(),
             reaped: false,
             ended: false,
+            waits: false,
             sweeping: false,
         });
         let engine = self.shared();

@@ -81,7 +81,19 @@ impl Engine {
         let Some(runtime) = self.actors.get_mut(&actor) else {
             return;
         };
-        if runtime.forking.is_some() || runtime.building {
+        if let Some(fork) = &runtime.forking {
+            let serial = fork.serial;
+            if let Some(life) = runtime
+                .life
+                .as_mut()
+                .filter(|life| life.ended && !life.waits)
+            {
+                life.waits = true;
+                actix_rt::spawn(end_if_stuck(self.shared(), actor, serial));
+            }
+            return;
+        }
+        if runtime.building {
             return;
         }
         let nothing_left = runtime.left_behind().is_empty();
@@ -173,6 +185,25 @@ impl ActorRuntime {
         if self.last_pid == Some(pid) {
             self.last_pid = None;
         }
+    }
+}
+
+/// A template that does not answer a fork, while a life's end waits for that, is ended: somebody has
+/// stopped it. Its actor gets another one.
+async fn end_if_stuck(engine: SharedEngine, actor: ActorKey, serial: Serial) {
+    let limit = engine.borrow().parts.tunables.hr_ctrl.template_timeout_ms;
+    tokio::time::sleep(Duration::from_millis(limit)).await;
+    let engine = engine.borrow();
+    let Some(runtime) = engine.actors.get(&actor) else {
+        return;
+    };
+    if runtime
+        .forking
+        .as_ref()
+        .is_some_and(|fork| fork.serial == serial)
+        && let Some(template) = &runtime.template
+    {
+        let _ = template.template.pidfd.send_signal(Signal::KILL);
     }
 }
 

@@ -224,7 +224,8 @@ impl Engine {
             }
             Effect::Blocked { gid, names } => self.parts.output.say(blocked_message(gid, &names)),
             Effect::BadnessPassed { gid, badness } => self.parts.output.say(format!(
-                "HR_CTRL: group {gid} was restarted {badness} times within the interval: site restart"
+                "HR_CTRL: group {gid} was restarted {badness} times within the interval: site restart \
+                 (akill -g {gid} ends the group)"
             )),
             Effect::ResetBootActors => {
                 self.site_restarts += 1;

@@ -103,6 +103,8 @@ pub(crate) struct Life {
     pub reaped: bool,
     /// Its end was noticed.
     pub ended: bool,
+    /// Its end waits for a fork, and somebody watches how long.
+    pub waits: bool,
     /// What it left behind is being ended.
     pub sweeping: bool,
 }

@@ -120,7 +120,7 @@ impl super::runtime::ActorRuntime {
             return Some(reason.clone());
         }
         if self.kind == Kind::Ordinary {
-            return Some("an ordinary actor has no template".to_owned());
+            return Some("an ordinary actor starts by exec".to_owned());
         }
         let program = self.program.as_ref()?;
         match &program.image.linkage {
