@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use crate::heat::{self, Bare, Contestant, Stage};
+use crate::heat::{self, Bare, Contestant, Pace, Stage};
 use crate::lane::{End, Lane};
 use crate::report::Report;
 use crate::site::Site;
@@ -49,7 +49,7 @@ fn one_size(stage: &Stage, report: &mut Report, members: u64, rounds: u32) -> Re
         ours(stage, &site, report, members)?.against(&limit),
     ];
     let gap = GAP_EACH.saturating_mul(u32::try_from(members).unwrap_or(u32::MAX));
-    heat::run((PART, &mut *report), &site, all, rounds, gap)?;
+    heat::run((PART, &mut *report), &site, all, Pace::single(rounds, gap))?;
     let begun = Instant::now();
     site.command("akill -g 1")?;
     let what = format!("akill of a group of {members}, as a command");

@@ -38,7 +38,6 @@ pub struct Contestant {
     samples: Vec<f64>,
     /// The actor's name, where it is the site that restarts it.
     ours: Option<String>,
-    slow: bool,
 }
 
 /// How a bare mechanism is set up.
@@ -110,19 +109,7 @@ impl Contestant {
             lane,
             samples: Vec::new(),
             ours,
-            slow: false,
         }
-    }
-
-    /// Marks one that takes milliseconds, of which fewer samples do.
-    pub fn slow(mut self) -> Self {
-        self.slow = true;
-        self
-    }
-
-    /// Whether it was marked.
-    pub fn is_slow(&self) -> bool {
-        self.slow
     }
 
     /// Names the row that it is compared with.
@@ -150,7 +137,27 @@ impl Contestant {
     }
 }
 
-/// Restarts each contestant `rounds` times, in turn, each after `gap` of quiet; then tells the report.
+/// How a heat is run.
+#[derive(Clone, Copy)]
+pub struct Pace {
+    /// How many turns each contestant has; the first does not count.
+    pub rounds: u32,
+    /// How many restarts a turn has. Where there is more than one, the first does not count: the
+    /// others' turns have left it cold caches.
+    pub burst: u32,
+    /// The quiet time before each restart.
+    pub gap: Duration,
+}
+
+impl Pace {
+    /// One restart a turn.
+    pub fn single(rounds: u32, gap: Duration) -> Self {
+        let burst = 1;
+        Self { rounds, burst, gap }
+    }
+}
+
+/// Restarts the contestants in turn; then tells the report.
 ///
 /// # Errors
 /// When a restart does not come, or a signal does.
@@ -158,16 +165,16 @@ pub fn run(
     (part, report): (&'static str, &mut Report),
     site: &Site,
     mut contestants: Vec<Contestant>,
-    rounds: u32,
-    gap: Duration,
+    pace: Pace,
 ) -> Result<()> {
-    // The first restart of each meets caches that no later one does.
-    for round in 0..=rounds {
+    for round in 0..=pace.rounds {
         for contestant in &mut contestants {
-            interrupt::sleep(gap)?;
-            contestant.restart()?;
-            if round == 0 {
-                contestant.samples.clear();
+            for restart in 0..pace.burst {
+                interrupt::sleep(pace.gap)?;
+                contestant.restart()?;
+                if round == 0 || (restart == 0 && pace.burst > 1) {
+                    contestant.samples.pop();
+                }
             }
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::heat::{self, Bare, Contestant, Stage};
+use crate::heat::{self, Bare, Contestant, Pace, Stage};
 use crate::lane::End;
 use crate::report::Report;
 use crate::site::Site;
@@ -45,7 +45,7 @@ pub fn run(stage: &Stage, report: &mut Report) -> Result<()> {
         ];
         let mib = u32::try_from(touch >> 20).unwrap_or(u32::MAX);
         let gap = GAP + GAP_EACH_MIB.saturating_mul(mib);
-        heat::run((PART, &mut *report), &site, all, rounds, gap)?;
+        heat::run((PART, &mut *report), &site, all, Pace::single(rounds, gap))?;
     }
     let median = |name: &str| report.median(PART, &format!("ours: {name}"));
     if let (Some(none), Some(much)) = (median("0"), median("1 GiB")) {

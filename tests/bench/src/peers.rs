@@ -203,7 +203,8 @@ fn monit(program: &Path, dir: &Path, actor: &str) -> Result<Command> {
     let text = format!(
         "set daemon 1\nset pidfile {place}/monit.pid\nset idfile {place}/id\nset statefile {place}/state\n\
          set logfile {place}/log\n\
-         check process actor with pidfile {place}/pid\n  start program = \"{place}/start\"\n  stop program = \"/bin/true\"\n"
+         check process actor with pidfile {place}/pid\n  start program = \"{place}/start\"\n  \
+         stop program = \"/bin/true\"\n"
     );
     script(&config, &text)?;
     let mut command = Command::new(program);

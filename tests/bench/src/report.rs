@@ -208,6 +208,7 @@ impl Report {
 
     fn parts(&self) -> Vec<&'static str> {
         let mut parts: Vec<_> = self.rows.iter().map(|row| row.part).collect();
+        parts.sort_by_key(|part| self.rows.iter().position(|row| row.part == *part));
         parts.dedup();
         parts
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::heat::{self, Bare, Contestant, Stage};
+use crate::heat::{self, Bare, Contestant, Pace, Stage};
 use crate::interrupt;
 use crate::lane::{End, Lane, micros};
 use crate::report::Report;
@@ -16,30 +16,40 @@ const HOT: &str = "restart, back to back";
 const COLD: &str = "restart, cold";
 const STORM: &str = "restart, crash storm";
 
-/// Between two crashes: long enough for the next standby, short enough for warm caches.
+/// Between two crashes of one: long enough for the next standby, short enough for warm caches.
 const HOT_GAP: Duration = Duration::from_millis(1);
 /// What a user sees.
 const COLD_GAP: Duration = Duration::from_millis(200);
 /// Lives of one storm.
 const STORM_LIVES: u64 = 50;
 
+/// Sets up the contestants of a heat.
+type Heat = fn(&Stage, &Site) -> Result<Vec<Contestant>>;
+
 /// The part.
 ///
 /// # Errors
 /// When something does not start or does not come back.
 pub fn run(stage: &Stage, report: &mut Report) -> Result<()> {
-    for (part, rounds, gap) in [
-        (HOT, stage.pick(500, 50), HOT_GAP),
-        (COLD, stage.pick(25, 3), COLD_GAP),
-    ] {
-        eprintln!("{part}: {rounds} rounds");
-        for heat in [faults, kills_and_exits, pythons] {
+    let hot = Pace {
+        rounds: stage.pick(200, 15),
+        burst: 4,
+        gap: HOT_GAP,
+    };
+    let slow = Pace {
+        rounds: stage.pick(60, 6),
+        burst: 2,
+        gap: HOT_GAP,
+    };
+    let cold = Pace::single(stage.pick(25, 3), COLD_GAP);
+    let heats: [(Heat, Pace); 3] = [(faults, hot), (kills_and_exits, hot), (pythons, slow)];
+    for (heat, pace) in heats {
+        for (part, pace) in [(HOT, pace), (COLD, cold)] {
+            eprintln!("{part}: {} rounds", pace.rounds);
             // A site for each heat: an actor that was measured does not stand about for the next.
             let site = Site::start(stage.programs, stage.dir)?;
             let contestants = heat(stage, &site)?;
-            let slow = gap == HOT_GAP && contestants.iter().any(Contestant::is_slow);
-            let rounds = if slow { rounds / 5 } else { rounds };
-            heat::run((part, &mut *report), &site, contestants, rounds, gap)?;
+            heat::run((part, &mut *report), &site, contestants, pace)?;
         }
     }
     storm(stage, report)
@@ -129,7 +139,7 @@ fn pythons(stage: &Stage, site: &Site) -> Result<Vec<Contestant>> {
         program,
         ..Bare::default()
     };
-    let mut all = vec![Contestant::bare(stage, site, limit, End::Segv, &bare)?.slow()];
+    let mut all = vec![Contestant::bare(stage, site, limit, End::Segv, &bare)?];
     for (end, name) in [
         (End::Segv, "SEGV"),
         (End::Kill, "KILL"),
@@ -138,7 +148,7 @@ fn pythons(stage: &Stage, site: &Site) -> Result<Vec<Contestant>> {
         let what = format!("ours: Python, {name}, standby");
         let before = words(script);
         let ours = Contestant::ours(stage, site, &what, end, 0, (interpreter, &before))?;
-        all.push(ours.against(limit).slow());
+        all.push(ours.against(limit));
     }
     Ok(all)
 }

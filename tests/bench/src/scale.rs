@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-use crate::heat::{self, Bare, Contestant, Stage};
+use crate::heat::{self, Bare, Contestant, Pace, Stage};
 use crate::interrupt;
 use crate::lane::End;
 use crate::report::Report;
@@ -129,7 +129,16 @@ fn measure(stage: &Stage, site: &Site, report: &mut Report, count: u32) -> Resul
         Contestant::bare(stage, site, &limit, End::Segv, &bare)?,
         Contestant::ours(stage, site, &ours, End::Segv, 0, program)?.against("ours: 0 others"),
     ];
-    heat::run((PART, &mut *report), site, all, stage.pick(300, 50), GAP)?;
+    heat::run(
+        (PART, &mut *report),
+        site,
+        all,
+        Pace {
+            rounds: stage.pick(100, 15),
+            burst: 4,
+            gap: GAP,
+        },
+    )?;
     let begun = Instant::now();
     site.aps()?;
     let what = format!("aps --json with {count} others, as a program");
