@@ -32,16 +32,24 @@ pub fn svg(part: &str, rows: &[&Row]) -> String {
         };
         let (from, to, label) = (x(half), x(most), LABELS - 10.0);
         // Writing to a String cannot fail, here and below.
+        let down = height + 4.0;
+        let name = escaped(&row.what);
         let _ = writeln!(
             body,
-            "<text x='{label}' y='{:.0}' text-anchor='end'>{}</text>\
-             <line x1='{from:.1}' x2='{to:.1}' y1='{height:.0}' y2='{height:.0}' stroke='{colour}' stroke-width='5'/>\
-             <circle cx='{from:.1}' cy='{height:.0}' r='5' fill='{colour}'/>\
-             <text x='{:.0}' y='{:.0}' fill='#555'>{half:.0} / {most:.0}</text>",
-            height + 4.0,
-            escaped(&row.what),
-            LABELS + WIDTH + 12.0,
-            height + 4.0,
+            "<text x='{label}' y='{down:.0}' text-anchor='end'>{name}</text>"
+        );
+        let _ = writeln!(
+            body,
+            "<line x1='{from:.1}' x2='{to:.1}' y1='{height:.0}' y2='{height:.0}' stroke='{colour}' stroke-width='5'/>"
+        );
+        let _ = writeln!(
+            body,
+            "<circle cx='{from:.1}' cy='{height:.0}' r='5' fill='{colour}'/>"
+        );
+        let right = LABELS + WIDTH + 12.0;
+        let _ = writeln!(
+            body,
+            "<text x='{right}' y='{down:.0}' fill='#555'>{half:.0} / {most:.0}</text>"
         );
         height += LINE;
     }
@@ -51,10 +59,12 @@ pub fn svg(part: &str, rows: &[&Row]) -> String {
         let at = x(10_f64.powf(power));
         let _ = writeln!(
             grid,
-            "<line x1='{at:.1}' x2='{at:.1}' y1='{TOP}' y2='{height:.0}' stroke='#ddd'/>\
-             <text x='{at:.1}' y='{:.0}' text-anchor='middle' fill='#555'>{} us</text>",
-            TOP - 6.0,
-            10_f64.powf(power),
+            "<line x1='{at:.1}' x2='{at:.1}' y1='{TOP}' y2='{height:.0}' stroke='#ddd'/>"
+        );
+        let (up, value) = (TOP - 6.0, 10_f64.powf(power));
+        let _ = writeln!(
+            grid,
+            "<text x='{at:.1}' y='{up}' text-anchor='middle' fill='#555'>{value} us</text>"
         );
         power += 1.0;
     }

@@ -39,7 +39,6 @@ pub fn run(stage: &Stage, report: &mut Report) -> Result<()> {
     for &count in counts {
         eprintln!("{PART}: {count} other actors");
         let begun = Instant::now();
-        let free = available();
         let first = there;
         let refused = fill(stage, &site, &mut there, count)?;
         if let Some(why) = &refused {
@@ -59,9 +58,6 @@ pub fn run(stage: &Stage, report: &mut Report) -> Result<()> {
                 format!("{each:.2} ms"),
             );
             interrupt::sleep(Duration::from_secs(2))?;
-            let each = (free - available()) / new;
-            let what = format!("memory of the machine for each of {count} idle actors");
-            report.fact(PART, &what, format!("{each:.0} KiB"));
             idle_cost(&site, report, count)?;
         }
         measure(stage, &site, report, count)?;
@@ -212,11 +208,6 @@ fn field(path: &str, name: &str) -> f64 {
 /// In KiB.
 fn pss(pid: u32) -> f64 {
     field(&format!("/proc/{pid}/smaps_rollup"), "Pss:")
-}
-
-/// What the machine could still give out, in KiB.
-fn available() -> f64 {
-    field("/proc/meminfo", "MemAvailable:")
 }
 
 fn parent(pid: u32) -> Option<u32> {
