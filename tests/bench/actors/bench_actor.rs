@@ -8,7 +8,7 @@ use stamps::{FAULT, Lane, now};
 
 fn main() -> std::io::Result<()> {
     let main_ns = now();
-    let lane = Lane::from_args()?;
+    let mut lane = Lane::from_args()?;
     lane.begin(main_ns)?;
     let how = lane.how()?;
     lane.stamp(FAULT, now())?;

@@ -22,7 +22,7 @@ const RECORD: u64 = 8;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let main_ns = now();
-    let lane = Lane::from_args()?;
+    let mut lane = Lane::from_args()?;
     let fresh = std::env::args().nth(5).as_deref() == Some("fresh");
     let dir = std::env::args().nth(1).unwrap_or_default();
 

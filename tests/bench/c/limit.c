@@ -4,6 +4,8 @@
  * MODE  handler  the dying life's fault handler wakes the standby (one member)
  *       pidfd    a waiter in epoll wakes the standby when the life's pidfd is readable; with more
  *                members it kills them all, reaps them all and wakes all standbys
+ *       keeper   as pidfd, but a second process shares the standby's memory, so that the life's end does
+ *                not wait until the memory is torn down
  *       fork     the same waiter forks the next life on demand
  *       exec     the same waiter starts PROGRAM by vfork and exec
  * CPU   the one CPU for everything, or -1
@@ -18,14 +20,20 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-enum mode { HANDLER, PIDFD, FORK, EXEC };
+enum mode { HANDLER, PIDFD, KEEPER, FORK, EXEC };
 
 struct member {
     int pid, pidfd;         /* the life that runs */
     int next, next_pidfd;   /* the standby; 0 for none */
     uint32_t serial;        /* of the life that runs */
-    _Atomic uint32_t *wake; /* the highest serial that may run */
+    _Atomic uint32_t *wake; /* the highest serial that may run; in its line also keepers, below */
 };
+
+/* Words after `wake` of the keepers of an even and of an odd serial: their pids. */
+static _Atomic uint32_t *keeper_of(struct member *member, uint32_t serial)
+{
+    return member->wake + 1 + serial % 2;
+}
 
 static enum mode mode;
 static struct lane lane;
@@ -73,6 +81,34 @@ static void catch_faults(struct member *member)
     stack[0] = stack[sizeof stack - 1] = 0;
 }
 
+static int keep(void *unused)
+{
+    (void)unused;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent)
+        _exit(92);
+    syscall(SYS_close_range, 0, ~0u, 0);
+    for (;;)
+        pause();
+}
+
+/* In a standby: a sibling that shares its memory and outlives it. */
+static void make_keeper(struct member *member, uint32_t serial)
+{
+    static char stack[16384] __attribute__((aligned(16)));
+    int flags = CLONE_VM | CLONE_PARENT | CLONE_PARENT_SETTID | SIGCHLD;
+    if (clone(keep, stack + sizeof stack, flags, 0, (pid_t *)keeper_of(member, serial)) < 0)
+        die("clone");
+}
+
+static void end_keeper(struct member *member, uint32_t serial)
+{
+    int pid = (int)atomic_load(keeper_of(member, serial));
+    kill(pid, SIGKILL);
+    while (waitpid(pid, 0, 0) < 0 && errno == EINTR)
+        ;
+}
+
 /* The children of a limit that is killed must not stay behind. */
 static void end_with_parent(void)
 {
@@ -95,6 +131,8 @@ static int fork_life(struct member *member, uint32_t serial)
         syscall(SYS_close_range, 3, ~0u, 0);
     if (mode == HANDLER)
         catch_faults(member);
+    if (mode == KEEPER)
+        make_keeper(member, serial);
     /* What the life will use is touched before it sleeps. */
     (void)now();
     (void)atomic_load(&lane.stamps->wanted);
@@ -162,8 +200,8 @@ static void reap(struct member *member)
 /* One member's life has ended: on with all of them. */
 static void restart(void)
 {
-    int standbys = mode == HANDLER || mode == PIDFD;
-    if (mode == PIDFD && count == 1)
+    int standbys = mode == HANDLER || mode == PIDFD || mode == KEEPER;
+    if ((mode == PIDFD || mode == KEEPER) && count == 1)
         wake(&members[0]);
     for (unsigned i = 0; count > 1 && i < count; i++)
         syscall(SYS_pidfd_send_signal, members[i].pidfd, SIGKILL, 0, 0);
@@ -174,6 +212,8 @@ static void restart(void)
         wake(&members[i]);
     for (unsigned i = 0; i < count; i++) {
         if (standbys) {
+            if (mode == KEEPER)
+                end_keeper(&members[i], members[i].serial);
             promote(&members[i]);
             continue;
         }
@@ -209,12 +249,12 @@ static void begin(void)
 
 int main(int argc, char **argv)
 {
-    static const char *const names[] = { "handler", "pidfd", "fork", "exec" };
+    static const char *const names[] = { "handler", "pidfd", "keeper", "fork", "exec" };
     if (argc < 8)
         return 2;
-    while (mode < 4 && strcmp(argv[1], names[mode]))
+    while (mode < 5 && strcmp(argv[1], names[mode]))
         mode++;
-    if (mode == 4 || (mode == EXEC && argc < 9))
+    if (mode == 5 || (mode == EXEC && argc < 9))
         return 2;
     int cpu = atoi(argv[2]);
     if (cpu >= 0) {

@@ -6,6 +6,7 @@
  * ../src/lane.rs and ../actors/bench_actor.py, too. Never called by the product. */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -74,10 +75,15 @@ static inline void lane_touch(const struct lane *lane)
         memory[at] = 1;
 }
 
-static inline void fault(struct record *record)
+/* Ends this life: s faults, k kills itself, e exits. */
+static inline void end_as(struct record *record, int how)
 {
     atomic_store(&record->fault_ns, now());
-    *(volatile int *)0 = 0;
+    if (how == 's')
+        *(volatile int *)0 = 0;
+    if (how == 'k')
+        kill(getpid(), SIGKILL);
+    _exit(1);
 }
 
 /* One life, from the stamp of its beginning to its end. A storm uses one record a life. */
@@ -93,7 +99,7 @@ static inline void life(struct lane *lane, unsigned index, uint64_t main_ns)
     uint64_t began = atomic_fetch_add(&stamps->began, 1) + 1;
     uint64_t wanted = atomic_load(&stamps->wanted);
     if (lane->storm && began < wanted)
-        fault(record);
+        end_as(record, lane->storm);
     if (began == wanted) {
         int fd = lane_open(lane, "began", O_RDWR);
         if (write(fd, "b", 1) != 1)
@@ -107,17 +113,14 @@ static inline void life(struct lane *lane, unsigned index, uint64_t main_ns)
     char how = 0;
     while (read(go, &how, 1) != 1)
         ;
-    if (how == 's')
-        fault(record);
-    atomic_store(&record->fault_ns, now());
-    _exit(1);
+    end_as(record, how);
 }
 
-/* LANE INDEX TOUCH STORM, in that order, from the command line. */
+/* LANE INDEX TOUCH STORM, in that order, from the command line. STORM is 0, or how each life ends. */
 static inline unsigned lane_from(struct lane *lane, char **word)
 {
     lane->dir = word[0];
     lane->touch = strtoull(word[2], 0, 10);
-    lane->storm = atoi(word[3]);
+    lane->storm = word[3][0] == '0' ? 0 : word[3][0];
     return (unsigned)atoi(word[1]);
 }

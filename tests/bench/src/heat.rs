@@ -9,8 +9,13 @@ use anyhow::{Context, Result};
 use crate::interrupt;
 use crate::lane::{End, Lane};
 use crate::programs::Programs;
+use crate::progress::Progress;
 use crate::report::Report;
-use crate::site::Site;
+use crate::restart::Notice;
+use crate::site::{Site, Start};
+
+/// The fact that tells of a site with one notice only.
+const UNKNOWN: &str = "rows with fault notice";
 
 /// What the parts have at hand.
 pub struct Stage<'a> {
@@ -43,7 +48,7 @@ pub struct Contestant {
 /// How a bare mechanism is set up.
 #[derive(Clone, Default)]
 pub struct Bare<'a> {
-    /// "handler", "pidfd", "fork" or "exec".
+    /// "handler", "pidfd", "keeper", "fork" or "exec".
     pub mode: &'a str,
     /// Whether everything is to happen on the first CPU.
     pub one_cpu: bool,
@@ -53,6 +58,34 @@ pub struct Bare<'a> {
     pub touch: u64,
     /// The program that "exec" starts, with the words before the lane's.
     pub program: Vec<String>,
+}
+
+/// How an actor of the site is set up.
+#[derive(Clone)]
+pub struct Ours<'a> {
+    /// Its program.
+    pub program: &'a Path,
+    /// The words before the lane's.
+    pub before: Vec<String>,
+    /// How much memory each life touches, in bytes.
+    pub touch: u64,
+    /// How its lives end.
+    pub end: End,
+    /// How their end is noticed. A site that cannot choose has only one way.
+    pub notice: Notice,
+}
+
+impl<'a> Ours<'a> {
+    /// With the kernel's notice and nothing else.
+    pub fn new(program: &'a Path, end: End) -> Self {
+        Self {
+            program,
+            before: Vec::new(),
+            touch: 0,
+            end,
+            notice: Notice::Kernel,
+        }
+    }
 }
 
 impl Contestant {
@@ -65,39 +98,48 @@ impl Contestant {
         let mut lane = Lane::new(stage.dir, bare.mode, members)?;
         let cpu = if bare.one_cpu { "0" } else { "-1" };
         let mut words = vec![bare.mode.to_owned(), cpu.to_owned(), members.to_string()];
-        words.extend(lane.words(0, bare.touch, false));
+        words.extend(lane.words(0, bare.touch, None));
         if bare.mode == "exec" {
             words.extend(bare.program.iter().cloned());
-            words.extend(lane.words(0, bare.touch, false));
+            words.extend(lane.words(0, bare.touch, None));
         }
         let name = lane.dir().file_name().context("a lane has a name")?;
         let name = name.to_string_lossy().into_owned();
-        lane.start(|_| site.arun(None, &name, &stage.programs.limit, &words))?;
+        let start = Start {
+            gid: None,
+            name: &name,
+            notice: Notice::Fault,
+            program: &stage.programs.limit,
+            words: &words,
+        };
+        lane.start(|_| site.arun(&start))?;
         Ok(Self::new(what, end, lane, None))
     }
 
-    /// An actor that the site restarts: `program` with `before` in front of the lane's words.
+    /// An actor that the site restarts.
     ///
     /// # Errors
     /// When it does not start.
-    pub fn ours(
-        stage: &Stage,
-        site: &Site,
-        what: &str,
-        end: End,
-        touch: u64,
-        (program, before): (&Path, &[String]),
-    ) -> Result<Self> {
+    pub fn ours(stage: &Stage, site: &Site, what: &str, ours: &Ours) -> Result<Self> {
         let mut lane = Lane::new(stage.dir, "ours", 1)?;
         let name = lane.dir().file_name().context("a lane has a name")?;
         let name = name.to_string_lossy().into_owned();
-        let gid = name
-            .rsplit('-')
-            .next()
-            .and_then(|number| number.parse().ok());
-        let words = [before, &lane.words(0, touch, false)].concat();
-        lane.start(|_| site.arun(gid, &name, program, &words))?;
-        Ok(Self::new(what, end, lane, Some(name)))
+        let gid = name.rsplit('-').next();
+        let gid = gid.and_then(|number| number.parse().ok());
+        let words = [&ours.before[..], &lane.words(0, ours.touch, None)].concat();
+        let notice = match ours.notice {
+            Notice::Kernel if site.knows_notice() => Notice::Kernel,
+            _ => Notice::Fault,
+        };
+        let start = Start {
+            gid,
+            name: &name,
+            notice,
+            program: ours.program,
+            words: &words,
+        };
+        lane.start(|_| site.arun(&start))?;
+        Ok(Self::new(what, ours.end, lane, Some(name)))
     }
 
     /// Something that is started already.
@@ -115,6 +157,12 @@ impl Contestant {
     /// Names the row that it is compared with.
     pub fn against(mut self, limit: &str) -> Self {
         self.limit = Some(limit.to_owned());
+        self
+    }
+
+    /// Gives a restart more time than any of ours takes.
+    pub fn patient(mut self, watchdog: Duration) -> Self {
+        self.lane.patient(watchdog);
         self
     }
 
@@ -157,16 +205,17 @@ impl Pace {
     }
 }
 
-/// Restarts the contestants in turn; then tells the report.
+/// Restarts the contestants in turn; then tells the report. `label` is for the progress.
 ///
 /// # Errors
 /// When a restart does not come, or a signal does.
 pub fn run(
-    (part, report): (&'static str, &mut Report),
+    (part, label, report): (&'static str, &str, &mut Report),
     site: &Site,
     mut contestants: Vec<Contestant>,
     pace: Pace,
 ) -> Result<()> {
+    let progress = Progress::new(label, u64::from(pace.rounds) + 1);
     for round in 0..=pace.rounds {
         for contestant in &mut contestants {
             for restart in 0..pace.burst {
@@ -177,6 +226,11 @@ pub fn run(
                 }
             }
         }
+        progress.step();
+    }
+    drop(progress);
+    if !site.knows_notice() && !report.has_fact(part, UNKNOWN) {
+        report.fact(part, UNKNOWN, "skipped: arun has no flag --notice here");
     }
     for contestant in contestants {
         if let Some(name) = &contestant.ours {

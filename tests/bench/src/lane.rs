@@ -37,7 +37,7 @@ pub enum End {
     Segv,
     /// `_exit(1)`, or a panic.
     Exit,
-    /// SIGKILL from the benchmark.
+    /// SIGKILL: from the benchmark, in a storm from the life itself.
     Kill,
 }
 
@@ -49,10 +49,11 @@ pub struct Lane {
     go: File,
     members: u64,
     wanted: u64,
+    watchdog: Duration,
 }
 
 /// CLOCK_MONOTONIC in nanoseconds, as the actors stamp it.
-fn now() -> u64 {
+pub fn now() -> u64 {
     let time = clock_gettime(ClockId::Monotonic);
     time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
 }
@@ -87,6 +88,7 @@ impl Lane {
             dir,
             members,
             wanted: 0,
+            watchdog: WATCHDOG,
         })
     }
 
@@ -95,11 +97,23 @@ impl Lane {
         &self.dir
     }
 
-    /// The words LANE INDEX TOUCH STORM for an actor's command line.
-    pub fn words(&self, index: u64, touch: u64, storm: bool) -> Vec<String> {
+    /// The words LANE INDEX TOUCH STORM for an actor's command line; in a storm each life ends by
+    /// itself as soon as it began.
+    pub fn words(&self, index: u64, touch: u64, storm: Option<End>) -> Vec<String> {
         let dir = self.dir.display().to_string();
-        let storm = u8::from(storm).to_string();
+        let storm = match storm {
+            None => "0",
+            Some(End::Segv) => "s",
+            Some(End::Exit) => "e",
+            Some(End::Kill) => "k",
+        };
+        let storm = storm.to_owned();
         vec![dir, index.to_string(), touch.to_string(), storm]
+    }
+
+    /// Waits for longer than any restart of ours takes.
+    pub fn patient(&mut self, watchdog: Duration) {
+        self.watchdog = watchdog;
     }
 
     /// Word `word` of record `record`.
@@ -137,7 +151,7 @@ impl Lane {
                 Ok(0) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
-            if begun.elapsed() > WATCHDOG {
+            if begun.elapsed() > self.watchdog {
                 let began = self.stamps.words()[0].load(Ordering::SeqCst);
                 let (dir, wanted) = (self.dir.display(), self.wanted);
                 bail!("{dir}: {began} lives of {wanted} have begun, the others do not come");
@@ -156,6 +170,12 @@ impl Lane {
         let started = start(self)?;
         self.wait()?;
         Ok(started)
+    }
+
+    /// When the last of the first `members` lives began, as CLOCK_MONOTONIC in nanoseconds.
+    pub fn last_main(&self) -> u64 {
+        let mains = (0..self.members).map(|member| self.word(member, 0));
+        mains.max().unwrap_or(0)
     }
 
     /// Ends life 0 as `how` says; answers the moment of a kill.
@@ -187,8 +207,7 @@ impl Lane {
         let killed = self.end(how)?;
         self.wait()?;
         let ended = killed.unwrap_or_else(|| self.word(0, 1));
-        let last = (0..self.members).map(|member| self.word(member, 0)).max();
-        Ok(micros(ended, last.unwrap_or(0)))
+        Ok(micros(ended, self.last_main()))
     }
 }
 

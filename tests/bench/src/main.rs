@@ -5,19 +5,29 @@
 //! Run by hand. It measures and never judges: no number makes it fail. It must leave nothing behind,
 //! also after an error or an interrupt.
 
+mod cost;
+mod curve;
+mod flat;
+mod fleet;
+mod goals;
 mod group;
 mod heat;
 mod interrupt;
 mod lane;
+mod machine;
 mod memory;
 mod peers;
 mod plot;
 mod pmm;
 mod programs;
+mod progress;
 mod report;
 mod restart;
 mod scale;
 mod site;
+mod storm;
+mod table;
+mod tree;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -59,12 +69,14 @@ enum Part {
     Group,
     /// Lives that touched 0, 64 MiB, 1 GiB.
     Memory,
-    /// With 0, 1,000, 10,000 idle actors beside it.
+    /// With 0, 1,000, 10,000 idle actors beside it; what they cost; a thousand at once.
     Scale,
     /// Persistent memory in a new life.
     Pmm,
     /// Other supervisors.
     Peers,
+    /// Whether anything grows over 100,000 restarts.
+    Flat,
     /// Everything, in this order.
     All,
 }
@@ -94,8 +106,9 @@ fn bench(options: &Options) -> Result<()> {
     let dir = TempDir::with_prefix_in("refrain-bench-", place)?;
     let mut report = Report::new();
     let measured = measure(options, (programs_dir.path(), dir.path()), &mut report);
-    sweep(dir.path());
-    println!("{}", report.text());
+    sweep([dir.path(), programs_dir.path()]);
+    report.judge(options.part == Part::All);
+    println!("{}", table::text(&report));
     if let Some(path) = &options.json {
         report
             .json(path)
@@ -114,13 +127,14 @@ fn measure(
     (programs_dir, dir): (&Path, &Path),
     report: &mut Report,
 ) -> Result<()> {
-    let parts: [(Part, Run); 6] = [
+    let parts: [(Part, Run); 7] = [
         (Part::Restart, restart::run),
         (Part::Group, group::run),
         (Part::Memory, memory::run),
         (Part::Scale, scale::run),
         (Part::Pmm, pmm::run),
         (Part::Peers, peers::run),
+        (Part::Flat, flat::run),
     ];
     let programs = Programs::build(programs_dir)?;
     let stage = Stage {
@@ -138,10 +152,10 @@ fn measure(
     Ok(())
 }
 
-/// Ends whatever still carries our directory on its command line: what a peer had started when it
-/// was ended itself, or what an error left.
-fn sweep(dir: &Path) {
-    let dir = dir.to_string_lossy();
+/// Ends whatever still carries one of our directories on its command line: what a peer had started when
+/// it was ended itself, or what an error left.
+fn sweep(dirs: [&Path; 2]) {
+    let dirs = dirs.map(Path::to_string_lossy);
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     for entry in entries {
         let Some(pid) = entry
@@ -153,7 +167,8 @@ fn sweep(dir: &Path) {
             continue;
         };
         let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        if String::from_utf8_lossy(&line).contains(&*dir) {
+        let line = String::from_utf8_lossy(&line);
+        if dirs.iter().any(|dir| line.contains(&**dir)) {
             // It may have ended meanwhile.
             let _ = kill_process(pid, Signal::KILL);
         }

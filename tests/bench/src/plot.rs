@@ -81,6 +81,7 @@ fn decade(value: f64) -> f64 {
     value.max(0.1).log10()
 }
 
-fn escaped(text: &str) -> String {
+/// Text that stands in SVG.
+pub fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;")
 }

@@ -8,12 +8,22 @@ use anyhow::Result;
 use crate::heat::Stage;
 use crate::interrupt;
 use crate::lane::{End, Lane, micros};
-use crate::report::Report;
-use crate::site::Site;
+use crate::progress::Progress;
+use crate::report::{Kind, Report};
+use crate::restart::Notice;
+use crate::site::{Site, Start};
 
-const PART: &str = "pmm";
+/// The part's name.
+pub const PART: &str = "pmm";
 /// The sizes of the actor's blocks, in its order.
-const SIZES: [&str; 3] = ["4 KiB", "1 MiB", "1 GiB"];
+pub const SIZES: [&str; 3] = ["4 KiB", "1 MiB", "1 GiB"];
+/// Between two lives.
+const GAP: Duration = Duration::from_millis(2);
+
+/// The name of the comparison with the bare mapping.
+pub fn more(verb: &str, size: &str) -> String {
+    format!("{verb} {size} more than the mapping")
+}
 
 /// The part.
 ///
@@ -21,27 +31,33 @@ const SIZES: [&str; 3] = ["4 KiB", "1 MiB", "1 GiB"];
 /// When something does not start or does not come back.
 pub fn run(stage: &Stage, report: &mut Report) -> Result<()> {
     for (keep, verb, rounds) in [
-        ("keep", "re-attach", stage.pick(200, 30)),
+        ("keep", "re-attach", stage.pick(400, 30)),
         ("fresh", "allocate", stage.pick(10, 2)),
     ] {
-        eprintln!("{PART}: {rounds} lives that {verb}");
         let site = Site::start(stage.programs, stage.dir)?;
         let mut lane = Lane::new(stage.dir, "pmm", 1)?;
         lane.start(|lane| {
-            let words = [lane.words(0, 0, false), vec![keep.to_owned()]].concat();
-            site.arun(Some(1), "pmm", &stage.programs.pmm, &words)
+            site.arun(&Start {
+                gid: Some(1),
+                name: "pmm",
+                notice: Notice::Fault,
+                program: &stage.programs.pmm,
+                words: &[lane.words(0, 0, None), vec![keep.to_owned()]].concat(),
+            })
         })?;
         let mut bare = vec![Vec::new(); SIZES.len()];
         let mut ours = bare.clone();
         let mut attach = Vec::new();
+        let progress = Progress::new(&format!("{PART}, lives that {verb}"), rounds);
         for _ in 0..rounds {
-            interrupt::sleep(Duration::from_millis(2))?;
+            interrupt::sleep(GAP)?;
             lane.restart(End::Exit)?;
             attach.push(micros(0, lane.word(0, 3)));
             for size in 0..SIZES.len() {
                 ours[size].push(micros(0, lane.word(0, 4 + size)));
                 bare[size].push(micros(0, lane.word(1, size)));
             }
+            progress.step();
         }
         report.row(PART, &format!("ours: attach, before {verb}"), None, attach);
         for ((size, bare), ours) in SIZES.iter().zip(bare).zip(ours) {
@@ -49,13 +65,7 @@ pub fn run(stage: &Stage, report: &mut Report) -> Result<()> {
             let what = format!("ours: {verb} {size}");
             report.row(PART, &limit, None, bare);
             report.row(PART, &what, Some(&limit), ours);
-            let median = |what: &str| report.median(PART, what).unwrap_or(f64::NAN);
-            let more = median(&what) - median(&limit);
-            report.fact(
-                PART,
-                &format!("{verb} {size} more than the mapping, p50"),
-                format!("{more:.1} us"),
-            );
+            report.compare(PART, &more(verb, size), (&what, &limit), Kind::More);
         }
     }
     Ok(())

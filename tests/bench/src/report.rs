@@ -1,14 +1,15 @@
-//! What was measured, as a table and as JSON. Called by every part with its samples; decides nothing
-//! about good or bad: a ratio is shown, never judged.
+//! What was measured: samples, what follows from them, figures, tables over time. Called by every part;
+//! `table.rs` prints it, `plot.rs` and `curve.rs` draw it, `goals.rs` holds it against the goals. Decides
+//! nothing about good or bad.
 
-use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::Result;
-use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
-use crate::plot;
+use crate::goals::{self, Verdict};
+use crate::machine::Machine;
+use crate::{curve, plot};
 
 /// One line of a table.
 #[derive(Debug, Serialize)]
@@ -19,8 +20,36 @@ pub struct Row {
     pub what: String,
     /// The row of the same part that it is compared with.
     pub limit: Option<String>,
+    /// Its point on a curve: the curve's name and where on the horizontal axis.
+    pub point: Option<(&'static str, f64)>,
     /// Every sample in microseconds, in order of size.
     pub samples_us: Vec<f64>,
+}
+
+/// What follows from two rows.
+#[derive(Debug, Serialize)]
+pub struct Comparison {
+    /// The part of both.
+    pub part: &'static str,
+    /// What it tells.
+    pub what: String,
+    /// The row that it is held against.
+    pub against: String,
+    /// What was computed.
+    pub kind: Kind,
+    /// Of the medians: a factor, or microseconds.
+    pub p50: f64,
+    /// Of the 99th percentiles.
+    pub p99: f64,
+}
+
+/// How two rows are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Kind {
+    /// One divided by the other.
+    Ratio,
+    /// One less the other, in microseconds.
+    More,
 }
 
 /// A figure that is no latency.
@@ -32,27 +61,32 @@ pub struct Fact {
     pub what: String,
     /// With its unit.
     pub value: String,
+    /// The bare number, where it is one.
+    pub number: Option<f64>,
 }
 
-/// The machine that was measured on.
+/// Figures that were looked at again and again.
 #[derive(Debug, Serialize)]
-pub struct Machine {
-    /// The processor.
-    pub cpu: String,
-    /// How many of them.
-    pub cpus: usize,
-    /// The kernel.
-    pub kernel: String,
-    /// Load of the last minute when the run began: others disturb it.
-    pub load: String,
+pub struct Series {
+    /// The part of the benchmark.
+    pub part: &'static str,
+    /// What it is of.
+    pub what: String,
+    /// What each column holds, with its unit; the first is the horizontal axis.
+    pub columns: Vec<String>,
+    /// The samples in order.
+    pub rows: Vec<Vec<f64>>,
 }
 
 /// Everything of one run.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    machine: Machine,
-    rows: Vec<Row>,
-    facts: Vec<Fact>,
+    pub(crate) machine: Machine,
+    pub(crate) rows: Vec<Row>,
+    pub(crate) comparisons: Vec<Comparison>,
+    pub(crate) facts: Vec<Fact>,
+    pub(crate) series: Vec<Series>,
+    pub(crate) goals: Vec<Verdict>,
 }
 
 impl Row {
@@ -69,31 +103,16 @@ impl Row {
     }
 }
 
-impl Machine {
-    fn look() -> Self {
-        let read = |path| std::fs::read_to_string(path).unwrap_or_default();
-        let cpus = read("/proc/cpuinfo");
-        let model = cpus
-            .lines()
-            .find_map(|line| line.strip_prefix("model name"));
-        let model = model.map(|rest| rest.trim_start_matches(['\t', ' ', ':']));
-        let load = read("/proc/loadavg");
-        Self {
-            cpu: model.unwrap_or("unknown").to_owned(),
-            cpus: std::thread::available_parallelism().map_or(1, usize::from),
-            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
-            load: load.split(' ').next().unwrap_or_default().to_owned(),
-        }
-    }
-}
-
 impl Report {
     /// An empty one.
     pub fn new() -> Self {
         Self {
             machine: Machine::look(),
             rows: Vec::new(),
+            comparisons: Vec::new(),
             facts: Vec::new(),
+            series: Vec::new(),
+            goals: Vec::new(),
         }
     }
 
@@ -110,85 +129,104 @@ impl Report {
             part,
             what: what.to_owned(),
             limit: limit.map(str::to_owned),
+            point: None,
             samples_us,
         });
     }
 
-    /// Adds a figure.
-    pub fn fact(&mut self, part: &'static str, what: &str, value: String) {
-        let what = what.to_owned();
-        self.facts.push(Fact { part, what, value });
+    /// Puts a row that is there onto a curve.
+    pub fn point(&mut self, part: &str, what: &str, curve: &'static str, x: f64) {
+        let mut rows = self.rows.iter_mut();
+        if let Some(row) = rows.find(|row| row.part == part && row.what == what) {
+            row.point = Some((curve, x));
+        }
     }
 
-    /// The median of a row that is there already.
-    pub fn median(&self, part: &str, what: &str) -> Option<f64> {
-        self.find(part, what).map(|row| row.percentile(50))
+    /// Adds what follows from two rows, where both are there.
+    pub fn compare(
+        &mut self,
+        part: &'static str,
+        what: &str,
+        (of, against): (&str, &str),
+        kind: Kind,
+    ) {
+        let (Some(row), Some(other)) = (self.find(part, of), self.find(part, against)) else {
+            return;
+        };
+        let both = |percent| match kind {
+            Kind::Ratio => row.percentile(percent) / other.percentile(percent),
+            Kind::More => row.percentile(percent) - other.percentile(percent),
+        };
+        let (p50, p99) = (both(50), both(99));
+        self.comparisons.push(Comparison {
+            part,
+            what: what.to_owned(),
+            against: against.to_owned(),
+            kind,
+            p50,
+            p99,
+        });
     }
 
-    fn find(&self, part: &str, what: &str) -> Option<&Row> {
+    /// Adds a figure in words.
+    pub fn fact(&mut self, part: &'static str, what: &str, value: impl Into<String>) {
+        self.facts.push(Fact {
+            part,
+            what: what.to_owned(),
+            value: value.into(),
+            number: None,
+        });
+    }
+
+    /// Whether there is such a figure.
+    pub fn has_fact(&self, part: &str, what: &str) -> bool {
+        let mut facts = self.facts.iter();
+        facts.any(|fact| fact.part == part && fact.what == what)
+    }
+
+    /// Adds a figure in numbers.
+    pub fn figure(&mut self, part: &'static str, what: &str, number: f64, unit: &str) {
+        let digits = usize::from(number.abs() < 100.0);
+        self.facts.push(Fact {
+            part,
+            what: what.to_owned(),
+            value: format!("{number:.digits$} {unit}").trim_end().to_owned(),
+            number: Some(number),
+        });
+    }
+
+    /// Adds a table over time.
+    pub fn series(&mut self, series: Series) {
+        self.series.push(series);
+    }
+
+    /// What follows from two rows, p50 and p99, where it was compared.
+    pub fn compared(&self, part: &str, what: &str) -> Option<(f64, f64)> {
+        let mut all = self.comparisons.iter();
+        let found = all.find(|one| one.part == part && one.what == what)?;
+        Some((found.p50, found.p99))
+    }
+
+    /// A row against its limit: p50 and p99.
+    pub fn ratio(&self, part: &str, what: &str) -> Option<(f64, f64)> {
+        let row = self.find(part, what)?;
+        let limit = self.find(part, row.limit.as_deref()?)?;
+        let of = |percent| row.percentile(percent) / limit.percentile(percent);
+        Some((of(50), of(99)))
+    }
+
+    /// A row that is there already.
+    pub fn find(&self, part: &str, what: &str) -> Option<&Row> {
         self.rows
             .iter()
             .find(|row| row.part == part && row.what == what)
     }
 
-    /// The tables, parts in order.
-    pub fn text(&self) -> String {
-        let Machine {
-            cpu,
-            cpus,
-            kernel,
-            load,
-        } = &self.machine;
-        let mut text =
-            format!("{cpus} x {cpu}, kernel {kernel}, load {load} at the start; microseconds\n");
-        for part in self.parts() {
-            let table = self.table(part);
-            // Writing to a String cannot fail.
-            let _ = writeln!(text, "\n{part}\n{table}");
-            for fact in self.facts.iter().filter(|fact| fact.part == part) {
-                let _ = writeln!(text, "  {}: {}", fact.what, fact.value);
-            }
-        }
-        text
-    }
-
-    fn table(&self, part: &str) -> Table {
-        let mut table = Table::new();
-        table.load_preset(presets::ASCII_MARKDOWN);
-        table.set_header([
-            "what",
-            "p50",
-            "p99",
-            "max",
-            "n",
-            "limit",
-            "p50 ratio",
-            "p99 ratio",
-        ]);
-        for row in self.rows.iter().filter(|row| row.part == part) {
-            let limit = row.limit.as_deref().and_then(|what| self.find(part, what));
-            let ratio = |percent| {
-                limit.map_or(String::new(), |limit| {
-                    format!("{:.2}", row.percentile(percent) / limit.percentile(percent))
-                })
-            };
-            table.add_row([
-                row.what.clone(),
-                number(row.percentile(50)),
-                number(row.percentile(99)),
-                number(row.percentile(100)),
-                row.samples_us.len().to_string(),
-                row.limit.clone().unwrap_or_default(),
-                ratio(50),
-                ratio(99),
-            ]);
-        }
-        for column in [1, 2, 3, 4, 6, 7] {
-            if let Some(column) = table.column_mut(column) {
-                column.set_cell_alignment(CellAlignment::Right);
-            }
-        }
-        table
+    /// Holds everything against the goals: once, at the end. Where not all parts were run, the goals of
+    /// the others are left out.
+    pub fn judge(&mut self, all: bool) {
+        self.goals = goals::verdicts(self);
+        self.goals.retain(|goal| all || goal.reached.is_some());
     }
 
     /// Draws each part into a file of `dir`.
@@ -197,19 +235,33 @@ impl Report {
     /// The kernel's.
     pub fn svg(&self, dir: &Path) -> Result<()> {
         std::fs::create_dir_all(dir)?;
+        let write = |name: &str, text: String| {
+            let name: String = name.chars().filter(|c| !matches!(c, ',' | ':')).collect();
+            std::fs::write(dir.join(name.replace(' ', "-") + ".svg"), text)
+        };
         for part in self.parts() {
             let rows: Vec<&Row> = self.rows.iter().filter(|row| row.part == part).collect();
-            let name: String = part.chars().filter(|c| *c != ',').collect();
-            let path = dir.join(name.replace(' ', "-")).with_extension("svg");
-            std::fs::write(path, plot::svg(part, &rows))?;
+            if !rows.is_empty() {
+                write(part, plot::svg(part, &rows))?;
+            }
+        }
+        for picture in curve::all(self) {
+            write(&picture.name, picture.svg())?;
         }
         Ok(())
     }
 
-    fn parts(&self) -> Vec<&'static str> {
-        let mut parts: Vec<_> = self.rows.iter().map(|row| row.part).collect();
-        parts.sort_by_key(|part| self.rows.iter().position(|row| row.part == *part));
-        parts.dedup();
+    /// The parts in the order in which they were measured.
+    pub fn parts(&self) -> Vec<&'static str> {
+        let rows = self.rows.iter().map(|row| row.part);
+        let facts = self.facts.iter().map(|fact| fact.part);
+        let series = self.series.iter().map(|series| series.part);
+        let mut parts: Vec<&str> = Vec::new();
+        for part in rows.chain(facts).chain(series) {
+            if !parts.contains(&part) {
+                parts.push(part);
+            }
+        }
         parts
     }
 
@@ -220,14 +272,6 @@ impl Report {
     pub fn json(&self, path: &Path) -> Result<()> {
         std::fs::write(path, serde_json::to_string_pretty(self)? + "\n")?;
         Ok(())
-    }
-}
-
-fn number(value: f64) -> String {
-    if value < 100.0 {
-        format!("{value:.1}")
-    } else {
-        format!("{value:.0}")
     }
 }
 
@@ -243,9 +287,27 @@ mod tests {
         assert_eq!(report.rows[0].percentile(50), 50.0);
         assert_eq!(report.rows[0].percentile(99), 99.0);
         assert_eq!(report.rows[0].percentile(100), 100.0);
-        assert_eq!(report.median("x", "ours"), Some(75.0));
-        let text = report.text();
-        let ours = text.lines().find(|line| line.contains("| ours")).unwrap();
-        assert!(ours.contains("1.50"), "{text}");
+        assert_eq!(report.ratio("x", "ours"), Some((1.5, 100.0 / 99.0)));
+    }
+
+    #[test]
+    fn a_comparison_needs_both_rows() {
+        let mut report = Report::new();
+        report.row("x", "one", None, vec![30.0]);
+        report.compare("x", "gap", ("one", "two"), Kind::More);
+        assert_eq!(report.compared("x", "gap"), None);
+        report.row("x", "two", None, vec![10.0]);
+        report.compare("x", "gap", ("one", "two"), Kind::More);
+        assert_eq!(report.compared("x", "gap"), Some((20.0, 20.0)));
+    }
+
+    #[test]
+    fn parts_come_once_and_in_the_order_of_their_rows() {
+        let mut report = Report::new();
+        report.fact("late", "f", "g");
+        report.row("first", "r", None, vec![1.0]);
+        report.row("second", "r", None, vec![1.0]);
+        report.row("first", "s", None, vec![1.0]);
+        assert_eq!(report.parts(), ["first", "second", "late"]);
     }
 }

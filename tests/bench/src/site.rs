@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use crate::programs::{Programs, line};
+use crate::restart::Notice;
 
 /// Policy never stops what is measured; the bank holds the largest block; tables hold every actor.
 const CONFIG: &str = r#"(
@@ -24,7 +25,45 @@ pub struct Site {
     name: String,
     c_init: PathBuf,
     dir: PathBuf,
+    knows_notice: bool,
 }
+
+/// An actor to be started.
+pub struct Start<'a> {
+    /// Its restart group; an ordinary actor has none.
+    pub gid: Option<u32>,
+    /// Its name.
+    pub name: &'a str,
+    /// How the end of its lives is to be noticed.
+    pub notice: Notice,
+    /// The program.
+    pub program: &'a Path,
+    /// Its arguments.
+    pub words: &'a [String],
+}
+
+impl Start<'_> {
+    /// The command that starts it.
+    ///
+    /// # Errors
+    /// For a word with a NUL.
+    pub fn line(&self) -> Result<String> {
+        let gid = self.gid.map(|gid| gid.to_string());
+        let mut all: Vec<&OsStr> = vec!["arun".as_ref(), "-q".as_ref()];
+        if let Some(gid) = &gid {
+            all.extend([OsStr::new("-g"), gid.as_ref()]);
+        }
+        if self.notice == Notice::Kernel {
+            all.extend([OsStr::new(NOTICE), "kernel".as_ref()]);
+        }
+        all.extend(["-n".as_ref(), self.name.as_ref(), self.program.as_os_str()]);
+        all.extend(self.words.iter().map(OsStr::new));
+        line(all)
+    }
+}
+
+/// The flag of `arun` that chooses the notice.
+const NOTICE: &str = "--notice";
 
 /// What the benchmark reads of a row of `aps --json`.
 #[derive(Debug, Deserialize)]
@@ -37,6 +76,10 @@ pub struct Row {
     pub start: Option<String>,
     /// How many lives began by a restart.
     pub restarts: u32,
+    /// How the last end was noticed, where the site says so.
+    pub notice: Option<String>,
+    /// Whether the life has a keeper, where the site says so.
+    pub keeper: Option<bool>,
 }
 
 impl Site {
@@ -51,10 +94,11 @@ impl Site {
         let dir = dir.join(&name);
         fs::create_dir(&dir)?;
         fs::write(dir.join("config.ron"), CONFIG)?;
-        let site = Self {
+        let mut site = Self {
             name,
             c_init: programs.c_init.clone(),
             dir,
+            knows_notice: false,
         };
         let bank = site.dir.join("bank");
         let config = site.dir.join("config.ron");
@@ -66,6 +110,7 @@ impl Site {
             config.as_os_str(),
         ];
         site.c_init(words)?;
+        site.knows_notice = site.command("help arun")?.contains(NOTICE);
         Ok(site)
     }
 
@@ -104,39 +149,23 @@ impl Site {
         Ok(())
     }
 
-    /// The command that runs a program as an actor: restartable with a gid, ordinary without.
-    ///
-    /// # Errors
-    /// For a word with a NUL.
-    pub fn arun_line(
-        gid: Option<u32>,
-        name: &str,
-        program: &Path,
-        words: &[String],
-    ) -> Result<String> {
-        let gid = gid.map(|gid| gid.to_string());
-        let mut all: Vec<&OsStr> = vec!["arun".as_ref(), "-q".as_ref()];
-        if let Some(gid) = &gid {
-            all.extend([OsStr::new("-g"), gid.as_ref()]);
-        }
-        all.extend([OsStr::new("-n"), name.as_ref(), program.as_os_str()]);
-        all.extend(words.iter().map(OsStr::new));
-        line(all)
-    }
-
     /// Runs a program as an actor.
     ///
     /// # Errors
     /// When the site refuses.
-    pub fn arun(
-        &self,
-        gid: Option<u32>,
-        name: &str,
-        program: &Path,
-        words: &[String],
-    ) -> Result<()> {
-        self.command(&Self::arun_line(gid, name, program, words)?)?;
+    pub fn arun(&self, start: &Start) -> Result<()> {
+        self.command(&start.line()?)?;
         Ok(())
+    }
+
+    /// Whether an actor can be told to go without the fault notice.
+    pub fn knows_notice(&self) -> bool {
+        self.knows_notice
+    }
+
+    /// The directory that holds its bank.
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// `aps --json`.
@@ -147,7 +176,8 @@ impl Site {
         Ok(serde_json::from_str(&self.command("aps --json")?)?)
     }
 
-    /// How the life of `name` that runs now was started, and how many restarts there were.
+    /// How the life of `name` that runs now was started, how the end before was noticed, whether it has a
+    /// keeper, and how many restarts there were.
     ///
     /// # Errors
     /// When the site does not answer.
@@ -155,8 +185,14 @@ impl Site {
         let rows = self.aps()?;
         let row = rows.into_iter().find(|row| row.name == name);
         let row = row.with_context(|| format!("no actor {name}"))?;
-        let start = row.start.unwrap_or_default();
-        Ok(format!("{start}, after {} restarts", row.restarts))
+        let mut words = vec![row.start.unwrap_or_default()];
+        words.extend(row.notice.map(|notice| format!("noticed by {notice}")));
+        words.extend(row.keeper.map(|keeper| {
+            let has = if keeper { "a" } else { "no" };
+            format!("{has} keeper")
+        }));
+        words.push(format!("after {} restarts", row.restarts));
+        Ok(words.join(", "))
     }
 }
 

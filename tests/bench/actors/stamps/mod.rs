@@ -12,6 +12,9 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// Where record 0 begins, in bytes.
 const FIRST: u64 = 64;
+/// How many records there are, and words in each.
+const RECORDS: u64 = 1024;
+const WORDS: u64 = 8;
 /// The words of a record.
 pub const MAIN: u64 = 0;
 /// When the life ended by its own doing.
@@ -29,6 +32,12 @@ pub fn now() -> u64 {
 pub struct Lane {
     dir: PathBuf,
     stamps: File,
+    /// How each life of a storm ends.
+    storm: Option<u8>,
+    /// The record that is written: a storm uses one a life.
+    record: u64,
+    /// Whether this life ends without being told.
+    at_once: bool,
 }
 
 impl Lane {
@@ -37,29 +46,44 @@ impl Lane {
         let dir = std::env::args_os().nth(1).map(PathBuf::from);
         let dir = dir.ok_or_else(|| io::Error::other("usage: LANE INDEX TOUCH STORM"))?;
         let stamps = both_ways(dir.join("stamps"))?;
-        Ok(Self { dir, stamps })
+        let storm = std::env::args().nth(4);
+        let storm = storm.and_then(|word| word.bytes().next());
+        Ok(Self {
+            dir,
+            stamps,
+            storm: storm.filter(|how| *how != b'0'),
+            record: 0,
+            at_once: false,
+        })
     }
 
-    /// Writes word number `word` of record 0.
+    /// Writes word number `word` of this life's record.
     pub fn stamp(&self, word: u64, value: u64) -> io::Result<()> {
-        self.stamps
-            .write_all_at(&value.to_ne_bytes(), FIRST + 8 * word)
+        let at = FIRST + 8 * (WORDS * self.record + word);
+        self.stamps.write_all_at(&value.to_ne_bytes(), at)
     }
 
     /// Counts this life, and says so where it is the one that is waited for.
-    pub fn begin(&self, main_ns: u64) -> io::Result<()> {
+    pub fn begin(&mut self, main_ns: u64) -> io::Result<()> {
+        if self.storm.is_some() {
+            self.record = self.word(0)? % RECORDS;
+        }
         self.stamp(MAIN, main_ns)?;
         self.stamp(PID, u64::from(std::process::id()))?;
         let began = self.word(0)? + 1;
         self.stamps.write_all_at(&began.to_ne_bytes(), 0)?;
+        self.at_once = self.storm.is_some() && began < self.word(8)?;
         if began == self.word(8)? {
             both_ways(self.dir.join("began"))?.write_all(b"b")?;
         }
         Ok(())
     }
 
-    /// Waits to be told how to end.
+    /// Waits to be told how to end, but in a storm.
     pub fn how(&self) -> io::Result<u8> {
+        if let Some(how) = self.storm.filter(|_| self.at_once) {
+            return Ok(how);
+        }
         let mut how = [0];
         both_ways(self.dir.join("go"))?.read_exact(&mut how)?;
         Ok(how[0])

@@ -1,0 +1,254 @@
+//! The goals that the project has set itself, held against one run. Called by `report.rs` at the end of a
+//! run. A goal whose part was not run says so. Nothing here makes the benchmark fail.
+
+use serde::Serialize;
+
+use crate::report::Report;
+use crate::restart::Notice::{Fault, Kernel};
+use crate::{cost, flat, group, memory, peers, pmm, restart, scale};
+
+/// How far peers are to be behind, as a factor.
+const PEER: f64 = 8.0;
+/// Microseconds that a re-attach may take beyond the mapping.
+const REATTACH_US: f64 = 15.0;
+/// KiB for template and standby of an idle actor.
+const IDLE_KIB: f64 = 300.0;
+/// The other actors that the goal names.
+const OTHERS: f64 = 10_000.0;
+/// What passes for flat: samples of memory differ by about as much from one to the next.
+const FLAT_PERCENT: f64 = 2.0;
+/// How many looks stand for the beginning, and for the end.
+const AROUND: usize = 3;
+
+/// One goal and what became of it.
+#[derive(Debug, Serialize)]
+pub struct Verdict {
+    /// The goal.
+    pub goal: String,
+    /// What it asks for.
+    pub wanted: String,
+    /// What this run says.
+    pub measured: String,
+    /// Whether that is enough; none where it was not measured.
+    pub reached: Option<bool>,
+}
+
+impl Verdict {
+    /// `reached` as a word.
+    pub fn word(&self) -> &str {
+        match self.reached {
+            Some(true) => "yes",
+            Some(false) => "no",
+            None => "not measured",
+        }
+    }
+
+    fn ratios(goal: impl Into<String>, found: Option<(f64, f64)>, (p50, p99): (f64, f64)) -> Self {
+        Self {
+            goal: goal.into(),
+            wanted: format!("p50 {p50}x, p99 {p99}x"),
+            measured: found.map_or(String::new(), |(half, most)| {
+                format!("p50 {half:.2}x, p99 {most:.2}x")
+            }),
+            reached: found.map(|(half, most)| half <= p50 && most <= p99),
+        }
+    }
+
+    fn at_most(goal: impl Into<String>, found: Option<f64>, wanted: f64, unit: &str) -> Self {
+        Self {
+            goal: goal.into(),
+            wanted: format!("at most {wanted} {unit}"),
+            measured: found.map_or(String::new(), |found| format!("{found:.1} {unit}")),
+            reached: found.map(|found| found <= wanted),
+        }
+    }
+}
+
+/// All of them.
+pub fn verdicts(report: &Report) -> Vec<Verdict> {
+    let mut all = single(report);
+    for (notice, name) in [(Fault, "fault notice"), (Kernel, "kernel notice")] {
+        let found = report.compared(memory::PART, &memory::against_none(notice));
+        let goal = format!("1 GiB touched against 0, {name}");
+        all.push(Verdict::ratios(goal, found, (1.5, 3.0)));
+    }
+    for members in [10, 100, 1000] {
+        let found = report.ratio(group::PART, &group::ours(members));
+        let goal = format!("group of {members}");
+        all.push(Verdict::ratios(goal, found, (0.4, 0.6)));
+    }
+    all.push(others(report));
+    all.push(nearest_peer(report));
+    for size in pmm::SIZES {
+        let found = report.compared(pmm::PART, &pmm::more("re-attach", size));
+        let goal = format!("re-attach of {size} more than mapping a file, p50");
+        let found = found.map(|(half, _)| half);
+        all.push(Verdict::at_most(goal, found, REATTACH_US, "us"));
+    }
+    let idle = report.facts.iter().rev();
+    let idle = idle.filter(|fact| fact.what.starts_with(cost::KEPT));
+    let idle = idle.filter_map(|fact| fact.number).next();
+    let goal = "idle actor, template and standby";
+    all.push(Verdict::at_most(goal, idle, IDLE_KIB, "KiB"));
+    all.extend(levelness(report));
+    all.push(Verdict {
+        goal: "supervisor actor, one and 100, against ractor, kameo, Erlang".to_owned(),
+        wanted: "p50 1x, p99 1x".to_owned(),
+        measured: "the controller has none yet".to_owned(),
+        reached: None,
+    });
+    all
+}
+
+/// One actor, each notice, hot and cold.
+fn single(report: &Report) -> Vec<Verdict> {
+    let mut all = Vec::new();
+    for (part, heat) in [(restart::HOT, "back to back"), (restart::COLD, "cold")] {
+        let found = report.ratio(part, &restart::ours("C", "SEGV", Fault));
+        let goal = format!("one actor, fault notice, {heat}");
+        all.push(Verdict::ratios(goal, found, (1.5, 3.0)));
+        for end in ["SEGV", "KILL", "exit 1"] {
+            let found = report.ratio(part, &restart::ours("C", end, Kernel));
+            let goal = format!("one actor, kernel notice, {end}, {heat}");
+            all.push(Verdict::ratios(goal, found, (1.3, 2.0)));
+        }
+    }
+    all
+}
+
+fn others(report: &Report) -> Verdict {
+    let rows = report.rows.iter().filter(|row| row.part == scale::PART);
+    let most = rows
+        .filter(|row| row.limit.as_deref() == Some(scale::OURS_ALONE))
+        .max_by(|a, b| count(a.point).total_cmp(&count(b.point)));
+    let found = most.and_then(|row| report.ratio(row.part, &row.what));
+    let most = most.map_or(0.0, |row| count(row.point));
+    let mut verdict = Verdict::ratios("10,000 other actors against none", found, (1.1, 1.5));
+    if found.is_some() && most < OTHERS {
+        verdict.measured += &format!(" with {most}");
+        verdict.reached = verdict.reached.filter(|reached| !reached);
+    }
+    verdict
+}
+
+fn count(point: Option<(&'static str, f64)>) -> f64 {
+    point.map_or(0.0, |(_, count)| count)
+}
+
+/// The peer that comes closest to ours of the same length of life.
+fn nearest_peer(report: &Report) -> Verdict {
+    let rows = report.rows.iter().filter(|row| row.part == peers::PART);
+    let ratios = rows.filter_map(|row| {
+        let limit = row.limit.as_deref()?;
+        let peer = !row.what.starts_with("ours") && limit.starts_with("ours");
+        Some((&row.what, report.ratio(row.part, &row.what)?.0)).filter(|_| peer)
+    });
+    let nearest = ratios.min_by(|a, b| a.1.total_cmp(&b.1));
+    Verdict {
+        goal: "the quickest peer, against ours of the same length of life, p50".to_owned(),
+        wanted: format!("{PEER}x slower"),
+        measured: nearest.map_or(String::new(), |(name, factor)| {
+            format!("{factor:.1}x: {name}")
+        }),
+        reached: nearest.map(|(_, factor)| factor >= PEER),
+    }
+}
+
+/// Memory, fds, threads, dead over many restarts: what grew after the first tenth.
+fn levelness(report: &Report) -> Vec<Verdict> {
+    let mut all = Vec::new();
+    for series in report.series.iter().filter(|s| s.part == flat::PART) {
+        let looks = series.rows.len();
+        let Some(first) = looks.checked_sub(AROUND).filter(|first| *first > AROUND) else {
+            continue;
+        };
+        let mut grown = Vec::new();
+        for (column, name) in series.columns.iter().enumerate().skip(1) {
+            if flat::NOT_JUDGED.iter().any(|word| name.contains(word)) {
+                continue;
+            }
+            let early = middle(&series.rows[1..=AROUND], column);
+            let late = middle(&series.rows[first..], column);
+            if (late - early) / early.max(1.0) * 100.0 > FLAT_PERCENT {
+                grown.push(format!("{name} {early:.0} to {late:.0}"));
+            }
+        }
+        let restarts = series.rows[looks - 1][0];
+        all.push(Verdict {
+            goal: format!("flat over {restarts} restarts, {}", series.what),
+            wanted: format!("nothing grows by {FLAT_PERCENT}% after the first tenth"),
+            measured: if grown.is_empty() {
+                "nothing grew".to_owned()
+            } else {
+                grown.join("; ")
+            },
+            reached: Some(grown.is_empty()),
+        });
+    }
+    all
+}
+
+/// The median of a column: what is open for a moment while it is looked at does not count.
+fn middle(rows: &[Vec<f64>], column: usize) -> f64 {
+    let mut values: Vec<f64> = rows.iter().map(|row| row[column]).collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Series;
+
+    fn verdict<'a>(all: &'a [Verdict], goal: &str) -> &'a Verdict {
+        all.iter().find(|one| one.goal.starts_with(goal)).unwrap()
+    }
+
+    #[test]
+    fn a_part_that_was_not_run_is_not_judged() {
+        let all = verdicts(&Report::new());
+        assert!(all.iter().all(|one| one.reached.is_none()));
+    }
+
+    #[test]
+    fn the_quickest_peer_decides() {
+        let mut report = Report::new();
+        report.row(peers::PART, "ours: short", None, vec![10.0]);
+        report.row(peers::PART, "slow", Some("ours: short"), vec![1000.0]);
+        report.row(peers::PART, "quick", Some("ours: short"), vec![50.0]);
+        let all = verdicts(&report);
+        let peer = verdict(&all, "the quickest peer");
+        assert_eq!(peer.measured, "5.0x: quick");
+        assert_eq!(peer.reached, Some(false));
+    }
+
+    #[test]
+    fn fewer_others_than_the_goal_names_are_not_enough() {
+        let mut report = Report::new();
+        report.row(scale::PART, scale::OURS_ALONE, None, vec![10.0]);
+        let limit = Some(scale::OURS_ALONE);
+        report.row(scale::PART, "ours: 1400 others", limit, vec![10.0]);
+        report.point(scale::PART, "ours: 1400 others", scale::CURVE, 1400.0);
+        let all = verdicts(&report);
+        assert_eq!(verdict(&all, "10,000").reached, None);
+    }
+
+    #[test]
+    fn what_grows_after_the_first_tenth_is_named() {
+        let mut report = Report::new();
+        let look = |done: f64, fds, pss| vec![done, fds, pss];
+        let mut rows: Vec<_> = (0..10).map(|n| look(f64::from(n), 20.0, 5.0)).collect();
+        rows.extend((10..13).map(|n| look(f64::from(n), 30.0, 50.0)));
+        let columns = ["restarts", "fds", "nucleus PSS"];
+        report.series(Series {
+            part: flat::PART,
+            what: "one".to_owned(),
+            columns: columns.map(str::to_owned).to_vec(),
+            rows,
+        });
+        let all = verdicts(&report);
+        let flat = verdict(&all, "flat over 12");
+        assert_eq!(flat.measured, "fds 20 to 30");
+        assert_eq!(flat.reached, Some(false));
+    }
+}
