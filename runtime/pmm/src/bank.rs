@@ -110,6 +110,21 @@ impl Bank {
         }
     }
 
+    /// Opens a block that is there, whatever its size, as [`Bank::allocate`] hands it out. Nothing is made.
+    ///
+    /// # Errors
+    /// [`PmmError::NotFound`], [`PmmError::Denied`], or the medium failed.
+    pub fn open_block(&self, name: BlockName, by: Owner) -> Result<Block, PmmError> {
+        let index = self.find(name)?;
+        self.hand_out(index, self.block(index).size, by)
+    }
+
+    /// Which block has a name now: a number that no other block of this bank ever has.
+    #[must_use]
+    pub fn block_id(&self, name: BlockName) -> Option<u64> {
+        self.names.get(&name).map(|index| self.block(*index).id)
+    }
+
     fn hand_out(&self, index: u32, asked: u64, by: Owner) -> Result<Block, PmmError> {
         let block = self.block(index);
         let &BlockRecord {
@@ -166,10 +181,10 @@ impl Bank {
         }
         let guard = u64::from(geometry.page_size);
         let mut taken: Vec<_> = self
-            .catalogue
-            .blocks()
-            .iter()
-            .map(|(_, b)| (b.addr, b.size))
+            .names
+            .values()
+            .map(|index| self.block(*index))
+            .map(|block| (block.addr, block.size))
             .collect();
         let addr = space::place(geometry.window, &mut taken, self.cursor, size, guard)
             .ok_or(FullError::Window { name, asked: size })?;

@@ -58,6 +58,8 @@ struct Cell {
 pub(crate) struct Table<T> {
     cells: Vec<Cell>,
     values: Vec<Option<T>>,
+    /// Every record below this one is used.
+    used_below: usize,
 }
 
 impl<T: Record> Table<T> {
@@ -68,7 +70,11 @@ impl<T: Record> Table<T> {
         let mut cells = vec![used; values.len()];
         values.resize_with(count, || None);
         cells.resize(count, Cell::default());
-        Self { cells, values }
+        Self {
+            cells,
+            values,
+            used_below: 0,
+        }
     }
 
     fn load(geometry: &Geometry, bytes: &[u8]) -> Result<Self, Flaw> {
@@ -76,6 +82,7 @@ impl<T: Record> Table<T> {
         let mut table = Self {
             cells: Vec::with_capacity(count as usize),
             values: Vec::new(),
+            used_below: 0,
         };
         for index in 0..count {
             let (cell, value) = load_record(geometry.at(T::KIND, index), index, bytes)?;
@@ -99,10 +106,9 @@ impl<T: Record> Table<T> {
 
     /// The first free record.
     pub(crate) fn first_free(&self) -> Option<u32> {
-        self.values
-            .iter()
-            .position(Option::is_none)
-            .map(|index| index as u32)
+        let above = self.values.get(self.used_below..)?;
+        let free = above.iter().position(Option::is_none)?;
+        Some((self.used_below + free) as u32)
     }
 
     fn set(
@@ -124,7 +130,12 @@ impl<T: Record> Table<T> {
         store.put(at + 8, &slot.as_bytes()[8..])?;
         store.commit(at, slot.commit.get())?;
         *cell = next;
+        if value.is_none() {
+            self.used_below = self.used_below.min(index as usize);
+        }
         self.values[index as usize] = value;
+        let above = self.values.get(self.used_below..).unwrap_or_default();
+        self.used_below += above.iter().take_while(|value| value.is_some()).count();
         Ok(())
     }
 
@@ -141,16 +152,9 @@ fn load_record<T: Record>(at: u64, index: u32, bytes: &[u8]) -> Result<(Cell, Op
     let mut payload = None;
     for number in 0..2u8 {
         let offset = at + u64::from(number) * SLOT as u64;
-        let slot = slot_at(bytes, offset)?;
-        if slot.commit.get() == 0 {
+        let Some(slot) = read_slot(offset, T::KIND, index, bytes)? else {
             continue;
-        }
-        if slot.commit.get() != slot.expected_commit() {
-            return Err(Flaw::damaged("the checksum of a record is wrong", offset));
-        }
-        if slot.kind.get() != T::KIND as u32 || slot.index.get() != index {
-            return Err(Flaw::damaged("a record of another place", offset));
-        }
+        };
         if slot.seq.get() == best.seq {
             return Err(Flaw::damaged("two slots of the same age", offset));
         }
@@ -168,6 +172,37 @@ fn load_record<T: Record>(at: u64, index: u32, bytes: &[u8]) -> Result<(Cell, Op
     let offset = at + u64::from(best.slot) * SLOT as u64;
     let value = T::decode(&payload).map_err(|what| Flaw::damaged(what, offset))?;
     Ok((best, value))
+}
+
+/// What a record says.
+///
+/// # Errors
+/// The [`Flaw`] that a bank with this record is refused for.
+pub(crate) fn record_at<T: Record>(at: u64, index: u32, bytes: &[u8]) -> Result<Option<T>, Flaw> {
+    load_record(at, index, bytes).map(|(_, value)| value)
+}
+
+/// A slot of the record `index` of this kind; `None`: it holds nothing.
+///
+/// # Errors
+/// The [`Flaw`] of a slot that neither holds nothing nor counts.
+pub(crate) fn read_slot(
+    offset: u64,
+    kind: Kind,
+    index: u32,
+    bytes: &[u8],
+) -> Result<Option<Slot>, Flaw> {
+    let slot = slot_at(bytes, offset)?;
+    if slot.commit.get() == 0 {
+        return Ok(None);
+    }
+    if slot.commit.get() != slot.expected_commit() {
+        return Err(Flaw::damaged("the checksum of a record is wrong", offset));
+    }
+    if slot.kind.get() != kind as u32 || slot.index.get() != index {
+        return Err(Flaw::damaged("a record of another place", offset));
+    }
+    Ok(Some(slot))
 }
 
 fn slot_at(bytes: &[u8], offset: u64) -> Result<Slot, Flaw> {
@@ -205,18 +240,23 @@ pub(crate) fn read_header(bytes: &[u8]) -> Result<Geometry, Flaw> {
         return Err(Flaw::damaged("the checksum of the header is wrong", 0));
     }
     let geometry = header.geometry();
-    let Window { base, size } = geometry.window;
     let sound = u64::from(header.record_size.get()) == RECORD
         && header.file_size.get() == geometry.file_size()
-        && geometry.max_blocks.max(geometry.max_actors) <= MAX_RECORDS
-        && geometry.page_size.is_power_of_two()
-        && base
-            .checked_add(size)
-            .is_some_and(|end| end <= ADDRESS_LIMIT);
+        && is_sound(&geometry);
     if !sound {
         return Err(Flaw::damaged("the sizes in the header do not agree", 0));
     }
     Ok(geometry)
+}
+
+/// Whether there can be a catalogue of this geometry.
+pub(crate) fn is_sound(geometry: &Geometry) -> bool {
+    let Window { base, size } = geometry.window;
+    geometry.max_blocks.max(geometry.max_actors) <= MAX_RECORDS
+        && geometry.page_size.is_power_of_two()
+        && base
+            .checked_add(size)
+            .is_some_and(|end| end <= ADDRESS_LIMIT)
 }
 
 /// Everything that a catalogue says.
@@ -239,6 +279,24 @@ impl Catalogue {
             intent: Table::fresh(&geometry, []),
             blocks: Table::fresh(&geometry, []),
             actors: Table::fresh(&geometry, []),
+            poisoned: false,
+        }
+    }
+
+    /// One that holds this, for which the geometry has room; for `repair`.
+    pub(crate) fn assembled(
+        geometry: Geometry,
+        state: State,
+        intent: Option<Intent>,
+        blocks: Vec<BlockRecord>,
+        actors: Vec<ActorRecord>,
+    ) -> Self {
+        Self {
+            geometry,
+            state: Table::fresh(&geometry, [state]),
+            intent: Table::fresh(&geometry, intent),
+            blocks: Table::fresh(&geometry, blocks),
+            actors: Table::fresh(&geometry, actors),
             poisoned: false,
         }
     }
@@ -293,6 +351,7 @@ impl Catalogue {
     pub(crate) fn parts(&self) -> Vec<(u64, Vec<u8>)> {
         let mut parts = vec![(0, self.geometry.header().as_bytes().to_vec())];
         self.state.parts(&self.geometry, &mut parts);
+        self.intent.parts(&self.geometry, &mut parts);
         self.blocks.parts(&self.geometry, &mut parts);
         self.actors.parts(&self.geometry, &mut parts);
         parts

@@ -104,6 +104,44 @@ pub enum OpenError {
     },
 }
 
+/// Why a bank could not be looked at, or not be repaired. What is wrong *with* a bank is told by
+/// [`crate::Survey`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CheckError {
+    /// There is none.
+    #[error("no bank in {}: {what}", dir.display())]
+    NoBank {
+        /// The path that was given.
+        dir: PathBuf,
+        /// What is there instead.
+        what: String,
+    },
+    /// The bank cannot be locked, or is of another version.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The kernel refused to let it be read.
+    #[error("bank {}: cannot {doing}: {source}", dir.display())]
+    Read {
+        /// The bank's directory.
+        dir: PathBuf,
+        /// What was being done.
+        doing: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// A step of a repair failed. What the bank holds is as before, or as the repair would have it.
+    #[error("bank {}: cannot {doing}: {source}; no block is lost, repair it again", dir.display())]
+    Repair {
+        /// The bank's directory.
+        dir: PathBuf,
+        /// What was being done.
+        doing: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+}
+
 fn pid_text(pid: Option<u32>) -> String {
     pid.map_or_else(String::new, |pid| format!(" (pid {pid})"))
 }

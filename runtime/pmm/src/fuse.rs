@@ -1,7 +1,7 @@
 //! A fuse between a bank and its real medium, for `crash_tests`: it lets a number of steps pass,
 //! does a part of the next one, and nothing from then on. What it let pass stays done.
 //!
-//! It must never pretend: every step that it lets pass is the real one.
+//! It must never pretend: every step that it lets pass is the real one (but see `without_links`).
 
 use std::fs::File;
 use std::io;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::Medium;
-use crate::store::{DirStore, Store};
+use crate::store::{DirStore, FileInfo, Store};
 
 /// How much of the step that burns the fuse is still done.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +60,7 @@ pub(crate) struct Fused {
     inner: DirStore,
     fuse: Fuse,
     cut: Cut,
+    has_links: bool,
 }
 
 enum Step {
@@ -74,6 +75,16 @@ impl Fused {
             inner,
             fuse: fuse.clone(),
             cut,
+            has_links: true,
+        }
+    }
+
+    /// The same on a file system without second names, which is the one thing not real here: none of
+    /// those can be mounted everywhere.
+    pub(crate) fn without_links(self) -> Self {
+        Self {
+            has_links: false,
+            ..self
         }
     }
 
@@ -103,6 +114,10 @@ impl Store for Fused {
 
     fn list(&self) -> io::Result<Vec<String>> {
         self.inner.list()
+    }
+
+    fn examine(&self, name: &str) -> io::Result<Option<FileInfo>> {
+        self.inner.examine(name)
     }
 
     fn read(&self, name: &str, limit: u64) -> io::Result<Vec<u8>> {
@@ -135,6 +150,30 @@ impl Store for Fused {
 
     fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
         self.atomic(|inner| inner.rename(from, to))
+    }
+
+    fn make_directory(&mut self, name: &str) -> io::Result<()> {
+        self.atomic(|inner| inner.make_directory(name))
+    }
+
+    fn link(&mut self, name: &str, to: &str) -> io::Result<bool> {
+        if !self.has_links {
+            return Ok(false);
+        }
+        self.atomic(|inner| inner.link(name, to))
+    }
+
+    fn keep_tail(&mut self, name: &str, size: u64, to: &str) -> io::Result<()> {
+        match self.step() {
+            Step::Whole => return self.inner.keep_tail(name, size, to),
+            Step::Cut => drop(self.inner.create(to, 0, &[])?),
+            Step::Dead => {}
+        }
+        Err(io::Error::other("the fuse has burnt"))
+    }
+
+    fn set_size(&mut self, name: &str, size: u64) -> io::Result<()> {
+        self.atomic(|inner| inner.set_size(name, size))
     }
 
     fn attach(&mut self, size: u64) -> io::Result<()> {

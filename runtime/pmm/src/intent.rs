@@ -78,7 +78,8 @@ impl Bank {
     }
 }
 
-fn frees(intent: &Intent, block: &BlockRecord) -> bool {
+/// Whether carrying out an intent frees this block.
+pub(crate) fn frees(intent: &Intent, block: &BlockRecord) -> bool {
     match *intent {
         Intent::FreeKey { key, by } => {
             block.key == DeletionKey::Opaque(key) && may_use(by, block.owner, &block.granted)

@@ -73,29 +73,32 @@ impl Bank {
             .catalogue
             .blocks()
             .iter()
-            .map(|(_, block)| info(block))
+            .map(|(_, block)| BlockInfo::of(block))
             .collect();
         blocks.sort_unstable_by_key(|block| block.addr);
         blocks
     }
 }
 
-fn info(block: &BlockRecord) -> BlockInfo {
-    let BlockRecord {
-        name,
-        addr,
-        size,
-        owner,
-        key,
-        granted,
-        ..
-    } = block.clone();
-    BlockInfo {
-        name,
-        size,
-        addr,
-        owner,
-        key,
-        granted,
+impl BlockInfo {
+    /// What a record says.
+    pub(crate) fn of(block: &BlockRecord) -> Self {
+        let BlockRecord {
+            name,
+            addr,
+            size,
+            owner,
+            key,
+            granted,
+            ..
+        } = block.clone();
+        Self {
+            name,
+            size,
+            addr,
+            owner,
+            key,
+            granted,
+        }
     }
 }

@@ -33,12 +33,15 @@ pub(crate) const COMMITTED: u32 = u32::from_le_bytes(*b"RFSL");
 pub(crate) const MAX_GRANTS: usize = 8;
 /// The most records of a kind that a catalogue is made for.
 pub(crate) const MAX_RECORDS: u32 = 1 << 20;
+/// The most bytes that a catalogue has.
+pub(crate) const MAX_CATALOGUE: u64 = BLOCKS_AT + 2 * MAX_RECORDS as u64 * RECORD + CATALOGUE_PAGE;
 /// Where a window of addresses ends at the latest: user space of every 64-bit Linux.
 pub(crate) const ADDRESS_LIMIT: u64 = 1 << 47;
 
 const STATE_AT: u64 = 4096;
 const INTENT_AT: u64 = STATE_AT + RECORD;
-const BLOCKS_AT: u64 = 8192;
+/// Where block records begin, in every catalogue.
+pub(crate) const BLOCKS_AT: u64 = 8192;
 const CATALOGUE_PAGE: u64 = 4096;
 
 /// The header, at offset 0. Magic and version keep their place in every version to come.

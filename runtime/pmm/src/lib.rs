@@ -16,6 +16,9 @@
 //! layout     the bytes (docs/bank-format.md) · record: values ↔ bytes
 //! store      every step on the medium · mapping: the mapped catalogue (the only unsafe)
 //! access     who may use a block · space: where a block gets its address
+//! survey     a bank looked at · holder: who has it · repair: mending one that is damaged
+//! examine    reading on where there is damage · consistency: records that are at odds
+//! salvage    the sizes of a bank without its header
 //! ```
 //!
 //! # Example
@@ -41,8 +44,11 @@
 mod access;
 mod bank;
 mod catalogue;
+mod consistency;
 mod directory;
 mod error;
+mod examine;
+mod holder;
 mod intent;
 mod inventory;
 mod layout;
@@ -51,18 +57,26 @@ mod open;
 mod record;
 mod recover;
 mod registry;
+mod repair;
+mod salvage;
 mod space;
 mod store;
+mod survey;
 
 #[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
 mod fuse;
+#[cfg(test)]
+mod repair_tests;
 
 pub use access::Owner;
 pub use bank::Bank;
-pub use error::{FullError, OpenError, PmmError};
+pub use error::{CheckError, FullError, OpenError, PmmError};
+pub use examine::Damage;
 pub use inventory::{Block, BlockInfo, Usage};
 pub use open::{BankOptions, Opened};
 pub use registry::{MAX_SPEC, Registration};
+pub use repair::Repair;
 pub use store::Medium;
+pub use survey::{LastOpening, Sizes, Survey, SurveyedActor, SurveyedBlock};

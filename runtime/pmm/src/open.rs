@@ -25,7 +25,9 @@ use crate::layout::{ADDRESS_LIMIT, Geometry, HEADER, MAX_RECORDS};
 use crate::record::State;
 use crate::recover::{CURE, assemble, recover};
 use crate::space::Window;
-use crate::store::{CATALOGUE, CATALOGUE_GONE, CATALOGUE_NEW, DirStore, Numbered, Store};
+use crate::store::{
+    CATALOGUE, CATALOGUE_GONE, CATALOGUE_NEW, DirStore, LOST_AND_FOUND, Numbered, Store,
+};
 
 /// Where a bank lies and how large it is (SPEC H27).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -184,7 +186,8 @@ fn clear(
 ) -> Result<(), OpenError> {
     let gone = names.iter().any(|name| name == CATALOGUE_GONE);
     let foreign = |name: &&String| {
-        !matches!(name.as_str(), CATALOGUE_NEW | CATALOGUE_GONE | "lost+found")
+        !matches!(name.as_str(), CATALOGUE_NEW | CATALOGUE_GONE)
+            && !name.starts_with(LOST_AND_FOUND)
             && Numbered::parse(name).is_none()
     };
     if let Some(name) = names.iter().find(foreign) {
@@ -217,7 +220,11 @@ fn create(dir: &Path, mut store: Box<dyn Store>, geometry: Geometry) -> Result<B
 }
 
 /// Writes a whole catalogue beside the one there is, and puts it in its place in one step.
-fn install(dir: &Path, store: &mut dyn Store, catalogue: &Catalogue) -> Result<(), OpenError> {
+pub(crate) fn install(
+    dir: &Path,
+    store: &mut dyn Store,
+    catalogue: &Catalogue,
+) -> Result<(), OpenError> {
     let needed = catalogue.geometry().file_size();
     let failed = |error| io_error(dir, "make the catalogue", error, needed);
     match store.remove(CATALOGUE_NEW) {

@@ -12,15 +12,16 @@ use refrain_abi::ActorName;
 
 use crate::bank::Bank;
 use crate::catalogue::{Catalogue, Flaw, read_header};
+use crate::consistency::Accepted;
 use crate::error::OpenError;
 use crate::layout::{Geometry, HEADER, Kind, VERSION};
 use crate::open::{self, opening_state};
-use crate::record::{ActorRecord, BlockRecord};
+use crate::record::ActorRecord;
 use crate::store::{CATALOGUE, CATALOGUE_GONE, CATALOGUE_NEW, Numbered, Store};
 
 /// What a person can do about damage.
-pub(crate) const CURE: &str =
-    "nothing was changed: restore the directory from a copy, or remove it for an empty bank";
+pub(crate) const CURE: &str = "nothing was changed: restore the directory from a copy, \
+     see `c_init bank repair`, or remove it for an empty bank";
 
 /// Opens the bank in a directory that holds a catalogue, with the sizes that are wanted now.
 ///
@@ -90,61 +91,21 @@ fn flaw_error(dir: &Path, flaw: Flaw) -> OpenError {
     }
 }
 
-/// What no single record shows: blocks and actors that are at odds with one another or the header.
+/// What no single record shows: `consistency` tells the first that is at odds with another.
 fn check_blocks(catalogue: &Catalogue) -> Result<(), Flaw> {
     let geometry = catalogue.geometry();
-    let page = u64::from(geometry.page_size);
-    let mut names = HashSet::new();
-    let mut ids = HashSet::new();
-    let mut places = Vec::new();
-    let mut used = 0u64;
+    let mut accepted = Accepted::new(*geometry);
     for (index, block) in catalogue.blocks().iter() {
         let at = geometry.at(Kind::Block, index);
-        let &BlockRecord {
-            name,
-            addr,
-            size,
-            id,
-            ..
-        } = block;
-        let end = addr
-            .checked_add(size)
-            .filter(|end| *end <= geometry.window.end());
-        if size == 0
-            || size % page != 0
-            || addr % page != 0
-            || addr < geometry.window.base
-            || end.is_none()
-        {
-            return Err(Flaw::damaged(
-                format!("block {name} lies outside the address window"),
-                at,
-            ));
-        }
-        if !names.insert(name) || !ids.insert(Numbered::Block(id)) {
-            return Err(Flaw::damaged(format!("block {name} is there twice"), at));
-        }
-        used = used.saturating_add(size);
-        if used > geometry.size {
-            return Err(Flaw::damaged("the blocks are larger than the bank", at));
-        }
-        places.push((addr, size, name, at));
+        accepted
+            .block(block)
+            .map_err(|what| Flaw::damaged(what, at))?;
     }
-    places.sort_unstable();
-    for pair in places.windows(2) {
-        if pair[0].0 + pair[0].1 > pair[1].0 {
-            return Err(Flaw::damaged(
-                format!("blocks {} and {} overlap", pair[0].2, pair[1].2),
-                pair[1].3,
-            ));
-        }
-    }
-    let mut names = HashSet::new();
     for (index, actor) in catalogue.actors().iter() {
-        if !names.insert(actor.name) || !ids.insert(Numbered::Spec(actor.spec_id)) {
-            let what = format!("actor {} is registered twice", actor.name);
-            return Err(Flaw::damaged(what, geometry.at(Kind::Actor, index)));
-        }
+        let at = geometry.at(Kind::Actor, index);
+        accepted
+            .actor(actor)
+            .map_err(|what| Flaw::damaged(what, at))?;
     }
     Ok(())
 }

@@ -230,6 +230,11 @@ impl Bank {
 
     fn check_group(&self, name: ActorName, gid: Gid) -> Result<(), PmmError> {
         let max = self.catalogue.geometry().max_groups;
+        // Fewer actors than that cannot be in more groups, and a group that is there adds none.
+        let is_there = |(_, actor): (u32, &ActorRecord)| actor.name != name && actor.gid == gid;
+        if self.actors.len() < max as usize || self.catalogue.actors().iter().any(is_there) {
+            return Ok(());
+        }
         let others = self
             .catalogue
             .actors()

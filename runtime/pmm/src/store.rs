@@ -14,8 +14,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
 use rustix::fs::{
-    AtFlags, Dir, FallocateFlags, FlockOperation, Mode, OFlags, fallocate, flock, fsync, openat,
-    renameat, unlinkat,
+    AtFlags, Dir, FallocateFlags, FileType, FlockOperation, Mode, OFlags, SeekFrom, fallocate,
+    flock, fsync, linkat, mkdirat, openat, renameat, seek, statat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -27,6 +27,10 @@ pub(crate) const CATALOGUE: &str = "catalogue";
 pub(crate) const CATALOGUE_NEW: &str = "catalogue.new";
 /// The catalogue of a bank that is being removed.
 pub(crate) const CATALOGUE_GONE: &str = "catalogue.gone";
+
+/// What the directories begin with that `repair` puts things into, and file systems of their own
+/// accord; they are no part of a bank and no obstacle to one.
+pub(crate) const LOST_AND_FOUND: &str = "lost+found";
 
 const TMPFS_MAGIC: u64 = 0x0102_1994;
 const RAMFS_MAGIC: u64 = 0x8584_58f6;
@@ -41,11 +45,24 @@ pub enum Medium {
     Disk,
 }
 
+/// A file as [`Store::examine`] finds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FileInfo {
+    /// Whether it is a regular file: no directory, link or pipe.
+    pub regular: bool,
+    /// Its size in bytes.
+    pub size: u64,
+    /// What is provided of it, in bytes.
+    pub provided: u64,
+}
+
 /// The steps.
 pub(crate) trait Store: Send {
     fn medium(&self) -> Medium;
     /// The names in the directory.
     fn list(&self) -> io::Result<Vec<String>>;
+    /// What kind of file a name has, not following a link; `None`: there is no such name.
+    fn examine(&self, name: &str) -> io::Result<Option<FileInfo>>;
     /// A file's content, of which at most `limit` bytes are read.
     fn read(&self, name: &str, limit: u64) -> io::Result<Vec<u8>>;
     /// A file, open for reading and writing, and its size in bytes.
@@ -57,6 +74,15 @@ pub(crate) trait Store: Send {
     fn remove(&mut self, name: &str) -> io::Result<()>;
     /// Gives a file another name, in place of the file that had it. Atomic.
     fn rename(&mut self, from: &str, to: &str) -> io::Result<()>;
+    /// Makes a directory. Atomic.
+    fn make_directory(&mut self, name: &str) -> io::Result<()>;
+    /// Gives a file a second name, in a directory below it may be; `false` where the file or the
+    /// file system has no second names. Atomic.
+    fn link(&mut self, name: &str, to: &str) -> io::Result<bool>;
+    /// Writes what a file has behind its first `size` bytes into a new file, holes left out.
+    fn keep_tail(&mut self, name: &str, size: u64, to: &str) -> io::Result<()>;
+    /// Gives a file this size, all of it provided; what is new is zero.
+    fn set_size(&mut self, name: &str, size: u64) -> io::Result<()>;
     /// Makes the file [`CATALOGUE`], of `size` bytes, the one that `put` and `commit` change.
     fn attach(&mut self, size: u64) -> io::Result<()>;
     /// Changes bytes of the catalogue; a crash may leave any part of them changed.
@@ -107,6 +133,14 @@ impl DirStore {
         )?))
     }
 
+    /// Makes what was done in a directory durable.
+    fn sync_directory(&self, name: &str) -> io::Result<()> {
+        if self.medium == Medium::Disk {
+            fsync(self.open_at(name, OFlags::RDONLY | OFlags::DIRECTORY)?)?;
+        }
+        Ok(())
+    }
+
     fn fill(&self, file: &File, size: u64, parts: &[(u64, &[u8])]) -> io::Result<()> {
         provide(file, size)?;
         for (at, bytes) in parts {
@@ -114,7 +148,6 @@ impl DirStore {
         }
         if self.medium == Medium::Disk {
             file.sync_all()?;
-            fsync(&self.dir)?;
         }
         Ok(())
     }
@@ -127,24 +160,58 @@ impl Drop for DirStore {
     }
 }
 
+/// The directory that a name lies in, seen from the bank's.
+fn folder_of(name: &str) -> &str {
+    name.rsplit_once('/').map_or(".", |(folder, _)| folder)
+}
+
 /// Provides every page of a file's first `size` bytes, so that none is missing at first touch
 /// (SPEC H20). File systems without fallocate(2) get zeros written.
 fn provide(file: &File, size: u64) -> io::Result<()> {
-    if size == 0 {
+    provide_from(file, 0, size)
+}
+
+/// The same for the bytes from `from` to `size`, which the file has not got yet.
+fn provide_from(file: &File, from: u64, size: u64) -> io::Result<()> {
+    if size == from {
         return Ok(());
     }
-    match fallocate(file, FallocateFlags::empty(), 0, size) {
+    match fallocate(file, FallocateFlags::empty(), from, size - from) {
         Ok(()) => return Ok(()),
         Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
         Err(error) => return Err(error.into()),
     }
-    let mut at = 0;
+    let mut at = from;
     while at < size {
         let count = (size - at).min(ZEROS.len() as u64);
         file.write_all_at(&ZEROS[..count as usize], at)?;
         at += count;
     }
     Ok(())
+}
+
+/// Copies the data of a file from an offset on to the beginning of another, and no hole.
+fn copy_data(from: &File, start: u64, into: &File) -> io::Result<()> {
+    let mut buffer = vec![0; 64 << 10];
+    let mut at = start;
+    loop {
+        at = match seek(from, SeekFrom::Data(at)) {
+            Ok(data) => data,
+            // Nothing but a hole up to the end.
+            Err(Errno::NXIO) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let end = seek(from, SeekFrom::Hole(at))?;
+        while at < end {
+            let count = (end - at).min(buffer.len() as u64) as usize;
+            let read = from.read_at(&mut buffer[..count], at)?;
+            if read == 0 {
+                return Ok(());
+            }
+            into.write_all_at(&buffer[..read], at - start)?;
+            at += read as u64;
+        }
+    }
 }
 
 impl Store for DirStore {
@@ -161,6 +228,18 @@ impl Store for DirStore {
             }
         }
         Ok(names)
+    }
+
+    fn examine(&self, name: &str) -> io::Result<Option<FileInfo>> {
+        let stat = match statat(&self.dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => return Ok(None),
+            stat => stat?,
+        };
+        Ok(Some(FileInfo {
+            regular: FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile,
+            size: stat.st_size.unsigned_abs(),
+            provided: stat.st_blocks.unsigned_abs().saturating_mul(512),
+        }))
     }
 
     fn read(&self, name: &str, limit: u64) -> io::Result<Vec<u8>> {
@@ -180,7 +259,9 @@ impl Store for DirStore {
 
     fn create(&mut self, name: &str, size: u64, parts: &[(u64, &[u8])]) -> io::Result<OwnedFd> {
         let file = self.open_at(name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)?;
-        if let Err(error) = self.fill(&file, size, parts) {
+        let folder = folder_of(name);
+        let filled = self.fill(&file, size, parts);
+        if let Err(error) = filled.and_then(|()| self.sync_directory(folder)) {
             // The file would only take room; should this fail too, recovery finds it.
             let _ = unlinkat(&self.dir, name, AtFlags::empty());
             return Err(error);
@@ -194,8 +275,47 @@ impl Store for DirStore {
 
     fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
         renameat(&self.dir, from, &self.dir, to)?;
+        if folder_of(to) != "." {
+            self.sync_directory(folder_of(to))?;
+        }
+        self.sync_directory(".")
+    }
+
+    fn make_directory(&mut self, name: &str) -> io::Result<()> {
+        mkdirat(&self.dir, name, Mode::RWXU)?;
+        self.sync_directory(".")
+    }
+
+    fn link(&mut self, name: &str, to: &str) -> io::Result<bool> {
+        match linkat(&self.dir, name, &self.dir, to, AtFlags::empty()) {
+            Ok(()) => self.sync_directory(folder_of(to)).map(|()| true),
+            Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn keep_tail(&mut self, name: &str, size: u64, to: &str) -> io::Result<()> {
+        let from = self.open_at(name, OFlags::RDONLY | OFlags::NONBLOCK)?;
+        let into = self.open_at(to, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)?;
+        into.set_len(from.metadata()?.len().saturating_sub(size))?;
+        copy_data(&from, size, &into)?;
         if self.medium == Medium::Disk {
-            fsync(&self.dir)?;
+            into.sync_all()?;
+        }
+        self.sync_directory(folder_of(to))
+    }
+
+    fn set_size(&mut self, name: &str, size: u64) -> io::Result<()> {
+        let file = self.open_at(name, OFlags::RDWR | OFlags::NONBLOCK)?;
+        let has = file.metadata()?.len();
+        if has > size {
+            file.set_len(size)?;
+        } else {
+            // Not from 0 where zeros would be written: what is there stays.
+            provide_from(&file, has, size)?;
+        }
+        if self.medium == Medium::Disk {
+            file.sync_all()?;
         }
         Ok(())
     }
