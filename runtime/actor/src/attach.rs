@@ -7,7 +7,7 @@
 use std::env;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Mutex, OnceLock, PoisonError, RwLock};
 
 use refrain_abi::request::{Reply, Request};
 use refrain_abi::template::FD_VAR;
@@ -15,7 +15,7 @@ use refrain_abi::{Aid, Capability, Gid, LifeNo, Serial};
 use refrain_sys::life_socket;
 use refrain_sys::mapping::{self, ControlPageMapping};
 
-use crate::link::{Answer, Link, RequestError, lock, unexpected};
+use crate::link::{self, Answer, Link, RequestError, lock, unexpected};
 use crate::pmm::Mappings;
 
 /// Why a program could not attach.
@@ -39,7 +39,8 @@ pub enum AttachError {
 pub struct Actor {
     link: Link,
     page: ControlPageMapping,
-    aid: Aid,
+    /// Empty until somebody asks, where the welcome came before the aid was given out.
+    aid: OnceLock<Aid>,
     gid: Option<Gid>,
     life: LifeNo,
     serial: Serial,
@@ -51,7 +52,12 @@ impl Actor {
     /// Attaches over `socket`.
     pub(crate) fn over(socket: OwnedFd) -> Result<Self, AttachError> {
         let link = Link::new(socket);
-        let answer = link.ask(&Request::Hello, &[])?;
+        // The controller welcomes a life whose predecessor has attached before that life begins: then
+        // there is nothing to wait for.
+        let answer = match link.welcome()? {
+            Some(welcome) => welcome,
+            None => link.ask(&Request::Hello, &[])?,
+        };
         let Answer {
             reply:
                 Reply::Welcome {
@@ -72,7 +78,7 @@ impl Actor {
         Ok(Self {
             link,
             page,
-            aid,
+            aid: known(aid).map(OnceLock::from).unwrap_or_default(),
             gid,
             life,
             serial,
@@ -81,10 +87,21 @@ impl Actor {
         })
     }
 
-    /// The id of this life; the next life has another (SPEC H6).
+    /// The id of this life; the next life has another (SPEC H6). Aid 0, which nobody ever has, when
+    /// it was not told yet and the controller is gone, or in a child that the life forked.
     #[must_use]
     pub fn aid(&self) -> Aid {
-        self.aid
+        if let Some(aid) = self.aid.get() {
+            return *aid;
+        }
+        let asked = || match self.link.ask(&Request::Hello, &[]).ok()?.reply {
+            Reply::Welcome { aid, .. } => known(aid),
+            _ => None,
+        };
+        match self.page.aid_of(self.serial).or_else(asked) {
+            Some(aid) => *self.aid.get_or_init(|| aid),
+            None => Aid(0),
+        }
     }
 
     /// The restart group, the same in every life; `None` for an ordinary actor (SPEC H2).
@@ -118,6 +135,16 @@ impl Actor {
         &self.link
     }
 
+    /// Where its control page is mapped.
+    pub(crate) fn page_address(&self) -> usize {
+        std::ptr::from_ref(&*self.page).addr()
+    }
+
+    /// Which blocks that came ahead may be mapped still.
+    pub(crate) fn block_epoch(&self) -> u32 {
+        self.page.block_epoch.load(Ordering::Acquire)
+    }
+
     pub(crate) fn mappings(&self) -> &Mutex<Mappings> {
         &self.mappings
     }
@@ -131,7 +158,24 @@ impl Actor {
     }
 }
 
-static ACTOR: OnceLock<Actor> = OnceLock::new();
+/// The aid that a welcome names, if it names one.
+fn known(aid: Aid) -> Option<Aid> {
+    (aid.0 != 0).then_some(aid)
+}
+
+/// The life that attached. What it points to is never freed: a life that begins from a warm image
+/// attaches anew, and whoever holds on to the one before is refused by its link.
+static ACTOR: RwLock<Option<&'static Actor>> = RwLock::new(None);
+
+fn attached() -> Option<&'static Actor> {
+    *ACTOR.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// In a life that has just begun from a warm image: what was attached was the life that made it.
+pub(crate) fn begin_anew() {
+    link::disown_all();
+    *ACTOR.write().unwrap_or_else(PoisonError::into_inner) = None;
+}
 
 /// This life. The first call attaches; every later one, from any thread, gives the same.
 ///
@@ -153,16 +197,18 @@ static ACTOR: OnceLock<Actor> = OnceLock::new();
 pub fn attach() -> Result<&'static Actor, AttachError> {
     // Two threads must not both say hello on one socket: each could take the other's welcome.
     static ATTACHING: Mutex<()> = Mutex::new(());
-    if let Some(actor) = ACTOR.get() {
+    if let Some(actor) = attached() {
         actor.link.check_own()?;
         return Ok(actor);
     }
     let _turn = lock(&ATTACHING);
-    if let Some(actor) = ACTOR.get() {
+    if let Some(actor) = attached() {
         return Ok(actor);
     }
     let actor = Actor::over(own_socket(env::var(FD_VAR).ok().as_deref())?)?;
-    Ok(ACTOR.get_or_init(|| actor))
+    let actor: &'static Actor = Box::leak(Box::new(actor));
+    *ACTOR.write().unwrap_or_else(PoisonError::into_inner) = Some(actor);
+    Ok(actor)
 }
 
 /// The life's end of its socket, from the value of `$REFRAIN_FD`.

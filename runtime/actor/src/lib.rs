@@ -30,6 +30,7 @@ mod attach;
 mod block;
 mod exec;
 mod group;
+mod image;
 mod link;
 mod pmm;
 
@@ -42,6 +43,7 @@ pub use exec::{Exec, ExecError, StdioFd, hrfexec};
 pub use group::{
     HrError, exit_clean, hr_exit_hdl, hr_get_actor_group, hr_kill_group, life, sys_shutdown,
 };
+pub use image::{Image, ImageError, image_here};
 pub use link::RequestError;
 pub use pmm::{HR_GROUP_KEY, PmmError, pmm_allocate, pmm_free, pmm_free_all, pmm_grant};
 

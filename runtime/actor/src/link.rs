@@ -1,13 +1,17 @@
 //! The link of a life to its controller: one request, one reply, in turn.
 //!
-//! Called by every module of this crate that asks the controller something. It must never touch
-//! the socket in a child that the life forked (the parent would lose its replies), and must
-//! never believe a reply that carries another request's sequence number.
+//! Called by every module of this crate that asks the controller something. Some answers come before
+//! anybody asks, with sequence number 0: they are kept until somebody wants them ([`Link::welcome`],
+//! [`Link::block_ahead`]). It must never touch the socket in a child that the life forked (the parent
+//! would lose its replies), and must never believe a reply that carries another request's sequence
+//! number.
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use refrain_abi::BlockName;
 use refrain_abi::request::{ErrorCode, MAX_FDS, MAX_FRAME, Reply, Request};
 use refrain_sys::seqpacket;
 
@@ -95,6 +99,58 @@ impl Answer {
     }
 }
 
+/// How many lives lie behind this memory: advanced in each life that begins from a warm image, whose
+/// links are those of the life that made it.
+static LIVES_BEFORE: AtomicU32 = AtomicU32::new(0);
+
+/// From now on no link that exists is this life's own.
+pub(crate) fn disown_all() {
+    LIVES_BEFORE.fetch_add(1, Ordering::Relaxed);
+}
+
+/// A block that came before anybody asked for it.
+#[derive(Debug)]
+pub(crate) struct BlockAhead {
+    pub(crate) name: BlockName,
+    pub(crate) addr: u64,
+    pub(crate) size: u64,
+    /// Of which state of the bank it is, see `block_epoch` in the control page.
+    pub(crate) epoch: u32,
+    pub(crate) fd: OwnedFd,
+}
+
+/// What came before anybody asked.
+#[derive(Debug, Default)]
+struct Ahead {
+    welcome: Option<Answer>,
+    blocks: Vec<BlockAhead>,
+}
+
+impl Ahead {
+    fn keep(&mut self, reply: Reply, mut fds: Vec<OwnedFd>) {
+        match reply {
+            Reply::Welcome { .. } => self.welcome = Some(Answer { reply, fds }),
+            Reply::BlockAhead {
+                name,
+                addr,
+                size,
+                epoch,
+            } => {
+                let blocks = fds.pop().map(|fd| BlockAhead {
+                    name,
+                    addr,
+                    size,
+                    epoch,
+                    fd,
+                });
+                self.blocks.extend(blocks);
+            }
+            // The controller could not read a request; who waits for its answer is told otherwise.
+            _ => {}
+        }
+    }
+}
+
 /// The life's end of its socket.
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -102,8 +158,12 @@ pub(crate) struct Link {
     /// The process that attached. Compared before the mutex is touched: a child forked while
     /// another thread held it would wait for ever.
     life: u32,
-    /// The sequence number of the last request.
+    /// [`LIVES_BEFORE`] when it attached.
+    before: u32,
+    /// The sequence number of the last request, never 0.
     last: Mutex<u32>,
+    /// Locked for a moment only, never across a wait.
+    ahead: Mutex<Ahead>,
 }
 
 impl Link {
@@ -111,13 +171,54 @@ impl Link {
         Self {
             socket,
             life: std::process::id(),
+            before: LIVES_BEFORE.load(Ordering::Relaxed),
             last: Mutex::new(0),
+            ahead: Mutex::default(),
         }
+    }
+
+    /// Takes everything that came before anybody asked, and answers the welcome if it is there. Called
+    /// once, before the first request.
+    ///
+    /// # Errors
+    /// The socket is closed at its other end, or failed.
+    pub(crate) fn welcome(&self) -> Result<Option<Answer>, RequestError> {
+        let mut ahead = lock(&self.ahead);
+        let mut frame = [0; MAX_FRAME];
+        loop {
+            let received = match seqpacket::recv_dontwait(&self.socket, &mut frame, MAX_FDS) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                other => other?,
+            };
+            if received.is_closed() {
+                return Err(RequestError::NoAnswer);
+            }
+            // One that lost its fd (too many open files) is asked for again when it is wanted.
+            match Reply::decode(&frame[..received.len]) {
+                Ok((0, reply)) if !received.truncated => ahead.keep(reply, received.fds),
+                _ => {}
+            }
+        }
+        Ok(ahead.welcome.take())
+    }
+
+    /// Closes what came ahead, for a life that is to have no files but its own: it asks from now on.
+    pub(crate) fn let_ahead_go(&self) {
+        lock(&self.ahead).blocks.clear();
+    }
+
+    /// Takes the block of that name, if it came and `epoch` is still that of its coming. What is stale
+    /// goes.
+    pub(crate) fn block_ahead(&self, name: BlockName, epoch: u32) -> Option<BlockAhead> {
+        let blocks = &mut lock(&self.ahead).blocks;
+        blocks.retain(|block| block.epoch == epoch);
+        let at = blocks.iter().position(|block| block.name == name)?;
+        Some(blocks.swap_remove(at))
     }
 
     /// Whether the caller is the life that attached, not a child that it forked.
     pub(crate) fn is_own(&self) -> bool {
-        std::process::id() == self.life
+        std::process::id() == self.life && self.before == LIVES_BEFORE.load(Ordering::Relaxed)
     }
 
     /// Refuses a child that the life forked.
@@ -140,7 +241,7 @@ impl Link {
         self.check_own()?;
         let asked = word_for(request);
         let mut last = lock(&self.last);
-        *last = last.wrapping_add(1);
+        *last = last.wrapping_add(1).max(1);
         let seq = *last;
         let mut frame = [0; MAX_FRAME];
         let len = request
@@ -173,13 +274,23 @@ impl Link {
                 .map_err(|_| RequestError::Protocol { asked })?;
             // A reply to a request that gave up on it (a truncated or unreadable one) comes
             // with an older number: it is dropped, and its fds with it.
-            if answered == seq {
-                return Ok(Answer {
-                    reply,
-                    fds: received.fds,
-                });
+            match answered {
+                0 => lock(&self.ahead).keep(reply, received.fds),
+                answered if answered == seq => {
+                    return Ok(Answer {
+                        reply,
+                        fds: received.fds,
+                    });
+                }
+                _ => {}
             }
         }
+    }
+}
+
+impl AsFd for Link {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 
@@ -207,6 +318,9 @@ fn word_for(request: &Request) -> &'static str {
         Request::GetActorGroup { .. } => "hr_get_actor_group",
         Request::KillGroup { .. } => "hr_kill_group",
         Request::Shutdown { .. } => "sys_shutdown",
+        Request::ImageHere => "image_here",
+        // The shim's fault handler alone says so, and asks for nothing.
+        Request::Failing => "failing",
     }
 }
 

@@ -123,6 +123,11 @@ impl Mappings {
         Ok(mapped)
     }
 
+    /// The name of a block that is mapped, if one is.
+    pub(crate) fn first_name(&self) -> Option<BlockName> {
+        self.0.first().map(|mapped| mapped.name)
+    }
+
     fn forget(&mut self, gone: impl Fn(&Mapped) -> bool) {
         self.0.retain(|mapped| !gone(mapped));
     }
@@ -145,6 +150,13 @@ impl Actor {
         self.link().check_own()?;
         // Held across the request: two threads that allocate one name must not both map it.
         let mut mappings = lock(self.mappings());
+        if let Some(reply) = self.block_ahead(name, size) {
+            let mapped = mappings.place(name, key, reply)?;
+            return Ok(Block {
+                mapped,
+                existed: true,
+            });
+        }
         let answer = self.link().ask(&request, &[])?;
         let Answer {
             reply:
@@ -161,6 +173,19 @@ impl Actor {
         let fd = answer.only_fd("pmm_allocate")?;
         let mapped = mappings.place(name, key, BlockReply { addr, size, fd })?;
         Ok(Block { mapped, existed })
+    }
+
+    /// The block, if it came before this life began and was not freed since. The controller has checked
+    /// then what it checks when it is asked, but for the size, which is compared here; one that does
+    /// not fit is the controller's to refuse.
+    fn block_ahead(&self, name: BlockName, size: u64) -> Option<BlockReply> {
+        let pages = size.checked_next_multiple_of(mapping::page_size())?;
+        let block = self.link().block_ahead(name, self.block_epoch())?;
+        (block.size == pages).then_some(BlockReply {
+            addr: block.addr,
+            size: block.size,
+            fd: block.fd,
+        })
     }
 
     /// See [`pmm_free`](crate::pmm_free).

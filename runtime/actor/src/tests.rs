@@ -368,3 +368,89 @@ fn hrfexec_refuses_unasked_what_no_program_can_be_given() {
     let error = actor.hrfexec(Exec::new("a").arg(long)).unwrap_err();
     assert!(matches!(error, ExecError::TooLong { .. }), "{error:?}");
 }
+
+/// A life that was welcomed, and sent `file` as block "b" of one page, before it asked for anything;
+/// what it asks for all the same is counted in the page's word `progress` and refused.
+fn life_sent_ahead(file: &File) -> (Actor, ControlPageMapping) {
+    let (life, controller) = seqpacket::pair().unwrap();
+    let (page_fd, page) = create_control_page().unwrap();
+    let counter = refrain_sys::mapping::map_control_page(page_fd.as_fd()).unwrap();
+    let welcome = Reply::Welcome {
+        aid: Aid(0),
+        gid: Some(Gid(1)),
+        life: LifeNo(2),
+        serial: Serial(41),
+        capability: Capability([5; 16]),
+    };
+    say(&controller, 0, (welcome, vec![page_fd]));
+    let ahead = Reply::BlockAhead {
+        name: refrain_abi::BlockName::new("b").unwrap(),
+        addr: WINDOW + (1 << 30),
+        size: PAGE,
+        epoch: 0,
+    };
+    say(
+        &controller,
+        0,
+        (ahead, vec![file.try_clone().unwrap().into()]),
+    );
+    thread::spawn(move || {
+        let mut frame = [0; MAX_FRAME];
+        loop {
+            let received = seqpacket::recv(&controller, &mut frame, 4).unwrap();
+            if received.is_closed() {
+                return;
+            }
+            counter.progress.fetch_add(1, SeqCst);
+            let (seq, _) = Request::decode(&frame[..received.len]).unwrap();
+            let refusal = Reply::error(ErrorCode::Invalid, "asked");
+            say(&controller, seq, (refusal, vec![]));
+        }
+    });
+    (Actor::over(life).unwrap(), page)
+}
+
+#[test]
+fn h15_a_block_that_came_ahead_is_mapped_without_a_question() {
+    let file = block_file();
+    let (actor, page) = life_sent_ahead(&file);
+    let block = actor.pmm_allocate("b", 5, HR_GROUP_KEY).unwrap();
+    assert!(block.existed() && block.len() as u64 == PAGE);
+    block.atomic_u64(8).unwrap().store(7, SeqCst);
+    let mut bytes = [0; 16];
+    std::os::unix::fs::FileExt::read_exact_at(&file, &mut bytes, 0).unwrap();
+    assert_eq!(bytes[8], 7, "it is the file that came");
+    assert_eq!((actor.life(), actor.gid()), (LifeNo(2), Some(Gid(1))));
+    assert_eq!(page.progress.load(SeqCst), 0, "nothing was asked");
+}
+
+#[test]
+fn h17_a_block_that_came_ahead_and_was_freed_since_is_asked_for() {
+    let (actor, page) = life_sent_ahead(&block_file());
+    page.block_epoch.store(1, SeqCst);
+    let refused = actor.pmm_allocate("b", PAGE, HR_GROUP_KEY).unwrap_err();
+    assert_eq!(refused.to_string(), "asked");
+    page.block_epoch.store(0, SeqCst);
+    let refused = actor.pmm_allocate("b", PAGE, HR_GROUP_KEY).unwrap_err();
+    assert_eq!(refused.to_string(), "asked", "what was stale stays so");
+}
+
+#[test]
+fn h15_a_block_that_came_ahead_with_another_size_is_the_controllers_to_refuse() {
+    for size in [0, PAGE + 1, u64::MAX] {
+        let (actor, _page) = life_sent_ahead(&block_file());
+        let refused = actor.pmm_allocate("b", size, HR_GROUP_KEY).unwrap_err();
+        assert_eq!(refused.to_string(), "asked", "{size} bytes");
+    }
+}
+
+#[test]
+fn h6_an_aid_that_was_not_known_yet_is_read_from_the_control_page_or_asked_for() {
+    let (actor, page) = life_sent_ahead(&block_file());
+    page.set_aid(Serial(40), Aid(8));
+    assert_eq!(actor.aid(), Aid(0), "that is another life's");
+    assert_eq!(page.progress.load(SeqCst), 1, "so it was asked for");
+    page.set_aid(Serial(41), Aid(9));
+    assert_eq!((actor.aid(), actor.aid()), (Aid(9), Aid(9)));
+    assert_eq!(page.progress.load(SeqCst), 1);
+}

@@ -1,0 +1,49 @@
+/*
+ * hr.h - what an actor of a Refrain site may call, in C.
+ *
+ * Link with -lhr (libhr.so or libhr.a). Every function may be called from any thread; the first
+ * call attaches to the site that runs the actor. In a program that was started by hand each fails,
+ * and hr_error() says so.
+ */
+#ifndef HR_HR_H
+#define HR_HR_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* hr_image_here() */
+#define HR_IMAGE_MADE 0   /* this life has made the image, and goes on */
+#define HR_IMAGE_BEGUN 1  /* this life began from the image, here and not in main() */
+#define HR_IMAGE_STANDS 2 /* an earlier call in this life has made it, or returned from it */
+
+/*
+ * Makes the present state of this life the image from which later lives begin. Call it once, when
+ * what takes long is done, and before the life opens files, starts threads or children, or maps
+ * blocks. Every later life begins by returning from this call with HR_IMAGE_BEGUN.
+ *
+ * Kept: memory, environment, arguments, signal handlers, working directory, umask, user id.
+ * Not kept: files but 0 to 2, sockets, threads, timers. Random generators of the program's own
+ * continue with the same numbers in every life: seed them after this call.
+ *
+ * -1: not made, and nothing has changed; hr_error() says what is in the way.
+ */
+int hr_image_here(void);
+
+/* The number of this life: 0 for the first. -1 in a program that is no actor. */
+long hr_life(void);
+
+/*
+ * Takes this life out of the controller's watch: its end, however it comes about, is a clean one.
+ * 0, or -1 in a program that is no actor.
+ */
+int HR_EXIT_HDL(void);
+
+/* Why the last call of this thread that failed did so, in one line; valid until the next one fails. */
+const char *hr_error(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
