@@ -50,6 +50,12 @@ impl Controller {
         self.limits = limits;
     }
 
+    /// The limits of now.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
     /// Decides on one event. Takes any event in any state: what is stale, unknown or out of
     /// place is ignored, and a request always gets its answer.
     #[must_use = "effects are to be carried out"]

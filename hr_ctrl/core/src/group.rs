@@ -91,6 +91,34 @@ impl Group {
 }
 
 impl Controller {
+    /// Whether a failure of this actor's life would be answered by its next life at once, whenever
+    /// it comes: it is direct, alone in a steady group, and the group's badness is below its limit even if
+    /// nothing of it expires. Such a life may be allowed to wake its successor itself; any other event
+    /// of its group or of the site may change the answer.
+    #[must_use]
+    pub fn restarts_at_once(&self, key: ActorKey) -> bool {
+        let Some(actor) = self.actors.get(&key) else {
+            return false;
+        };
+        let Some(group) = actor.gid.and_then(|gid| self.groups.get(&gid)) else {
+            return false;
+        };
+        actor.phase == Phase::Running
+            && actor.kind == Kind::Direct
+            && self.site.is_running()
+            && group.phase == GroupPhase::Steady
+            && group.members.len() == 1
+            && group.badness() < self.limits.max_badness
+    }
+
+    /// Whether a group is being restarted: what is told to stop now has a next life.
+    #[must_use]
+    pub fn is_group_restarting(&self, gid: Gid) -> bool {
+        self.groups
+            .get(&gid)
+            .is_some_and(|group| group.phase == GroupPhase::Restarting)
+    }
+
     /// A member's life ended without the exit handler: the group restarts (SPEC H9), or the site
     /// does when the group has done so too often (SPEC H26).
     ///

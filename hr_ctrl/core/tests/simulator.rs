@@ -45,6 +45,7 @@ fn a_site_keeps_its_promises_through_everything_that_happens_to_it() {
         "group that terminated",
         "kill or restart carried out",
         "life that could not begin",
+        "life that may wake its successor",
         "refusal",
         "site restart",
         "start",

@@ -84,27 +84,37 @@ impl Contained {
     #[must_use]
     pub fn directory(&self) -> Option<OwnedFd> {
         match self {
-            Self::Cgroup(cgroup) => cgroup.directory().try_clone_to_owned().ok(),
+            Self::Cgroup(cgroup) => cgroup.directory().ok(),
             Self::Sweep => None,
         }
     }
 
-    /// Every pid of the actor; where there is a cgroup, those of its `templates` included.
+    /// The open list of members for the actor's template: a standby that a failing life woke reads it,
+    /// too. `None` where there is no cgroup.
     #[must_use]
-    pub fn members(&self, templates: &[Option<u32>]) -> Vec<u32> {
-        let mut members = Vec::new();
+    pub fn procs(&self) -> Option<OwnedFd> {
+        match self {
+            Self::Cgroup(cgroup) => cgroup.procs().try_clone_to_owned().ok(),
+            Self::Sweep => None,
+        }
+    }
+
+    /// Stores every pid of the actor into `members`, which is emptied first; where there is a cgroup,
+    /// those of its `templates`, too. With a cgroup it allocates only where the buffer has to grow, and
+    /// opens no file: this is on the restart path.
+    pub fn members_into(&self, templates: &[Option<u32>], members: &mut Vec<u32>) {
         match self {
             Self::Cgroup(cgroup) => {
-                let _ = cgroup.members(&mut members);
+                let _ = cgroup.members(members);
             }
             Self::Sweep => {
+                members.clear();
                 for template in templates.iter().flatten() {
                     members.extend(children::descendants_of(*template).unwrap_or_default());
                 }
                 members.retain(|pid| !is_zombie(*pid));
             }
         }
-        members
     }
 
     /// Kills every member, template and standby included.

@@ -31,6 +31,12 @@ use crate::{nucleus, paths, pulse};
 /// How long the last lines of a site have to reach its consoles.
 const LAST_LINES: Duration = Duration::from_millis(20);
 
+/// How many fds a site holds without actors, sessions included, with room to spare.
+const SITE_FDS: u64 = 256;
+/// How many an actor takes: control page, output, list of its cgroup's members; template, standby and
+/// life, a socket and a pidfd each; and some more while it is started.
+const ACTOR_FDS: u64 = 12;
+
 /// Runs hr_ctrl, a child of nucleus, to the end of the site. Answers the exit code.
 #[must_use]
 pub fn main(args: &[String], factory: InterpreterFactory) -> i32 {
@@ -77,10 +83,11 @@ fn prepare() -> Result<Inherited, String> {
     }));
     let text = |error: io::Error| format!("hr_ctrl is started by nucleus: {error}");
     process::set_name("hr_ctrl").map_err(text)?;
-    // Lives get their limits from the interpreter, so ours may be as high as allowed.
-    let _ = process::raise_nofile_limit();
     let boot = inherited::take(nucleus::BOOT_FD).map_err(text)?;
     let boot = read_boot(boot).map_err(text)?;
+    // Lives get their limits from the interpreter, so ours may be as high as allowed.
+    let actors = u64::from(boot.tunables.hr_ctrl.max_actors);
+    let _ = process::raise_nofile_limit(SITE_FDS + actors * ACTOR_FDS);
     let listener = inherited::take(nucleus::LISTENER_FD).map_err(text)?;
     drop(inherited::take(nucleus::EXE_FD));
     let lock = inherited::take(nucleus::LOCK_FD).map_err(text)?;

@@ -8,13 +8,13 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use actix::{Actor, Context, Handler, Message, MessageResult, ResponseFuture};
-use hr_ctrl_core::{Event, HaltLevel, Refusal, Requester, Target};
-use refrain_abi::{Aid, Gid};
+use actix::{Actor, Addr, Context, Handler, Message, MessageResult, ResponseFuture};
+use hr_ctrl_core::{ActorKey, Event, HaltLevel, Refusal, Requester, Target};
+use refrain_abi::{Aid, Gid, Serial};
 use refrain_pmm::Registration;
 use tokio::sync::oneshot;
 
-use crate::engine::{Pending, RunRequest, SharedEngine};
+use crate::engine::{ImageAnswer, Pending, RunRequest, SharedEngine};
 use crate::nucleus_link::KeptImage;
 use crate::pmm::Asker;
 use crate::site::{ActorInfo, KillTarget, ShutdownLevel, SiteError, SiteStat, StartSpec};
@@ -137,6 +137,16 @@ pub struct GroupOf {
     pub by: Asker,
 }
 
+/// A life wants its present state to be the image of later lives.
+#[derive(Message)]
+#[rtype(result = "Result<ImageAnswer, SiteError>")]
+pub(crate) struct ImageHere(pub Asker);
+
+/// A life says that it fails.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Failing(pub Asker);
+
 /// `aps`.
 #[derive(Message)]
 #[rtype(result = "Vec<ActorInfo>")]
@@ -153,6 +163,18 @@ pub struct ImageBytes;
 pub struct Stat {
     /// The site's name.
     pub site: String,
+}
+
+/// The queues of these standbys hold what was freed: others are to take their place.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Refresh(Vec<(ActorKey, Serial)>);
+
+/// Has standbys replaced, if there are any.
+pub(crate) fn refresh(hr_ctrl: &Addr<HrCtrl>, stale: Vec<(ActorKey, Serial)>) {
+    if !stale.is_empty() {
+        hr_ctrl.do_send(Refresh(stale));
+    }
 }
 
 /// `restart`; answered when the site runs again.
@@ -240,6 +262,20 @@ impl Handler<GroupOf> for HrCtrl {
     }
 }
 
+impl Handler<ImageHere> for HrCtrl {
+    type Result = Result<ImageAnswer, SiteError>;
+    fn handle(&mut self, ImageHere(by): ImageHere, _: &mut Context<Self>) -> Self::Result {
+        self.engine.borrow_mut().image_here(&by)
+    }
+}
+
+impl Handler<Failing> for HrCtrl {
+    type Result = ();
+    fn handle(&mut self, Failing(by): Failing, _: &mut Context<Self>) {
+        self.engine.borrow_mut().failing(by.actor, by.life);
+    }
+}
+
 /// How long `aps` waits for the cause of an end that was only just noticed, in milliseconds.
 const END_REPORT_MS: u32 = 50;
 
@@ -258,6 +294,16 @@ impl Handler<List> for HrCtrl {
             }
             engine.borrow().actor_infos()
         })
+    }
+}
+
+impl Handler<Refresh> for HrCtrl {
+    type Result = ();
+    fn handle(&mut self, Refresh(stale): Refresh, _: &mut Context<Self>) {
+        let mut engine = self.engine.borrow_mut();
+        for (actor, serial) in stale {
+            engine.refresh_standby(actor, serial);
+        }
     }
 }
 

@@ -26,6 +26,9 @@ use crate::{nucleus, paths};
 /// The lowest limit of open files that a site starts with.
 const MIN_FILES: u64 = 256;
 
+/// How long nucleus is waited for when it clears up after a site that could not serve.
+const CLEAR_UP: Duration = Duration::from_secs(10);
+
 /// Why a site was not started. One line each: what, where, the cure.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -84,11 +87,18 @@ pub fn start_site(record: &BootRecord) -> Result<(), LaunchError> {
     }
     let listener = UnixListener::bind(&socket).map_err(file_error(&socket))?;
     let started = start_nucleus(record, lock, listener.into());
-    if started.is_err() {
-        // Nobody serves: nucleus, if it came up at all, has ended and removed both already.
-        let _ = fs::remove_file(&socket);
-        let _ = fs::remove_file(paths::lock(&record.site));
-        let _ = fs::remove_dir(paths::site_root());
+    match &started {
+        Ok(()) => {}
+        // nucleus came up and removes both itself; until it has ended, that must not be the next site's.
+        Err(LaunchError::Refused(_)) => {
+            let end = SiteEnd::watch(&record.site);
+            let _ = end.map(|end| end.wait(CLEAR_UP));
+        }
+        Err(_) => {
+            let _ = fs::remove_file(&socket);
+            let _ = fs::remove_file(paths::lock(&record.site));
+            let _ = fs::remove_dir(paths::site_root());
+        }
     }
     started
 }

@@ -9,6 +9,7 @@
 pub mod boot;
 pub mod controller;
 pub mod embed;
+pub mod failure;
 pub mod interpreter;
 pub mod launch;
 pub mod nucleus;

@@ -11,6 +11,7 @@
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::rc::Rc;
 
 use refrain_abi::ActorName;
 use refrain_sys::process::{self, PollFd, PollFlags};
@@ -42,7 +43,14 @@ const SWEEP_MS: u64 = 20;
 
 struct Kept {
     name: ActorName,
-    fds: [Option<OwnedFd>; MAX_FDS],
+    fds: [Option<Rc<Bytes>>; MAX_FDS],
+}
+
+/// Bytes that are kept, once for all the names that they belong to.
+struct Bytes {
+    fd: OwnedFd,
+    /// Device and inode.
+    file: (u64, u64),
 }
 
 struct Nucleus {
@@ -168,7 +176,7 @@ impl Nucleus {
                 .fds
                 .iter()
                 .flatten()
-                .map(|fd| fd.as_fd())
+                .map(|bytes| bytes.fd.as_fd())
                 .collect::<Vec<_>>();
             tell(&socket, &Frame::Keep(kept.name), &fds)?;
         }
@@ -241,10 +249,8 @@ impl Nucleus {
                 Ok(Frame::Keep(name)) if !received.truncated => {
                     self.kept.retain(|kept| kept.name != name);
                     let mut fds = received.fds.into_iter();
-                    self.kept.push(Kept {
-                        name,
-                        fds: [fds.next(), fds.next()],
-                    });
+                    let fds = [fds.next(), fds.next()].map(|fd| fd.and_then(|fd| self.once(fd)));
+                    self.kept.push(Kept { name, fds });
                 }
                 Ok(Frame::Drop(name)) => self.kept.retain(|kept| kept.name != name),
                 Ok(Frame::Served) => self.served = true,
@@ -253,6 +259,15 @@ impl Nucleus {
                 _ => {}
             }
         }
+    }
+
+    /// The fd that is kept of a file already, in place of another one of it.
+    fn once(&self, fd: OwnedFd) -> Option<Rc<Bytes>> {
+        let about = rustix::fs::fstat(&fd).ok()?;
+        let file = (about.st_dev, about.st_ino);
+        let mut kept = self.kept.iter().rev().flat_map(|kept| &kept.fds).flatten();
+        let same = kept.find(|bytes| bytes.file == file).map(Rc::clone);
+        Some(same.unwrap_or_else(|| Rc::new(Bytes { fd, file })))
     }
 
     /// Ends everything that is below us. Killing a parent makes its children ours, so this comes

@@ -6,12 +6,14 @@
 //! not keep up loses lines and is told how many.
 
 use std::collections::{HashMap, VecDeque};
-use std::os::fd::OwnedFd;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use refrain_abi::ActorName;
-use tokio::sync::mpsc;
+use rustix::fs::{Mode, OFlags};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::watch;
 
@@ -21,6 +23,8 @@ pub const BOOT_LOG: &str = "HR_CTRL";
 const MAX_LINE: usize = 16 << 10;
 /// How many logs of actors that are gone are kept.
 const MAX_ENDED_LOGS: usize = 64;
+/// How often the rest of a pipe is read that nobody should be writing to any more.
+const LAST_READS: usize = 256;
 /// How many pieces of output a follower may be behind.
 const FOLLOW_DEPTH: usize = 256;
 
@@ -41,8 +45,38 @@ struct State {
 }
 
 enum Command {
-    Adopt(ActorName, OwnedFd),
+    Adopt(ActorName, Arc<OwnedFd>, oneshot::Receiver<()>),
     Say(String),
+    Note(ActorName, String),
+}
+
+/// The pipe that an actor's lives, its template and whatever they start print into.
+///
+/// A site holds thousands, so it is one fd, open for reading and writing at once: it never reports
+/// an end for want of writers, and a new write end is opened through it whenever one is handed out.
+/// Nobody else gets this fd: whoever prints must not read, and must not share our O_NONBLOCK.
+///
+/// Source: fifo(7), "Under Linux, opening a FIFO for read and write will succeed"; proc_pid_fd(5).
+pub struct ActorOutput {
+    pipe: Arc<OwnedFd>,
+    /// Dropped with this: the end of the reader.
+    _open: oneshot::Sender<()>,
+}
+
+impl ActorOutput {
+    /// Opens a write end, for one life or template.
+    ///
+    /// # Errors
+    /// The kernel's (EMFILE).
+    pub fn writer(&self) -> io::Result<OwnedFd> {
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        Ok(rustix::fs::open(own(&self.pipe), flags, Mode::empty())?)
+    }
+}
+
+/// The path by which this process opens what it has open already.
+fn own(fd: &impl AsRawFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
 
 /// The handle: cheap to clone, usable from every thread.
@@ -68,25 +102,41 @@ impl Output {
         actix_rt::spawn(async move {
             while let Some(command) = incoming.recv().await {
                 match command {
-                    Command::Adopt(name, pipe) => {
+                    Command::Adopt(name, pipe, ended) => {
                         reader.open_log(name.as_str());
-                        actix_rt::spawn(read_pipe(reader.clone(), name, pipe));
+                        actix_rt::spawn(read_pipe(reader.clone(), name, pipe, ended));
                     }
-                    Command::Say(line) => reader.show(BOOT_LOG, &line, &line),
+                    Command::Say(line) => reader.show(BOOT_LOG, &line, Some(&line)),
+                    Command::Note(name, line) => reader.show(name.as_str(), &line, None),
                 }
             }
         });
         output
     }
 
-    /// Reads the output of an actor from the read end of its pipe until every writer is gone.
-    pub fn adopt(&self, name: ActorName, pipe: OwnedFd) {
-        let _ = self.commands.send(Command::Adopt(name, pipe));
+    /// Makes the pipe that an actor prints into. It is read until the answer is dropped, and then until it
+    /// is empty.
+    ///
+    /// # Errors
+    /// The kernel's (EMFILE).
+    pub fn pipe_for(&self, name: ActorName) -> io::Result<ActorOutput> {
+        let (read, _write) = io::pipe()?;
+        let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let pipe = Arc::new(rustix::fs::open(own(&read), flags, Mode::empty())?);
+        let (open, ended) = oneshot::channel();
+        let adopt = Command::Adopt(name, Arc::clone(&pipe), ended);
+        let _ = self.commands.send(adopt);
+        Ok(ActorOutput { pipe, _open: open })
     }
 
     /// Says a line on the site's console. Never blocks: HR_CTRL calls this.
     pub fn say(&self, line: impl Into<String>) {
         let _ = self.commands.send(Command::Say(line.into()));
+    }
+
+    /// Puts a line into the log of an actor, not on the console. Never blocks.
+    pub fn note(&self, name: ActorName, line: impl Into<String>) {
+        let _ = self.commands.send(Command::Note(name, line.into()));
     }
 
     /// Shows all lines from now on to `console`, until it answers that it is gone.
@@ -139,7 +189,7 @@ impl Output {
         }
     }
 
-    fn show(&self, log: &str, text: &str, console: &str) {
+    fn show(&self, log: &str, text: &str, console: Option<&str>) {
         let mut state = self.lock();
         let limit = self.log_size;
         let entry = state.log(log);
@@ -156,7 +206,9 @@ impl Output {
                 )
             });
         }
-        state.consoles.retain(|show| show(console));
+        if let Some(line) = console {
+            state.consoles.retain(|show| show(line));
+        }
     }
 }
 
@@ -170,30 +222,52 @@ impl State {
     }
 }
 
-async fn read_pipe(output: Output, name: ActorName, pipe: OwnedFd) {
+async fn read_pipe(
+    output: Output,
+    name: ActorName,
+    pipe: Arc<OwnedFd>,
+    mut ended: oneshot::Receiver<()>,
+) {
     let mut partial = Vec::new();
-    if let Ok(pipe) = watch::register(Rc::new(pipe)) {
-        while let Ok(mut guard) = pipe.readable().await {
-            let read = guard.try_io(|pipe| {
-                // On the stack, so that an idle actor costs no buffer.
-                let mut buffer = [0; 8192];
-                let count = rustix::io::read(pipe.get_ref().0.as_ref(), &mut buffer)?;
-                take_lines(&output, &name, &mut partial, &buffer[..count]);
-                Ok(count)
-            });
-            match read {
-                Ok(Ok(0)) => break,
+    if let Ok(watched) = watch::register(Rc::new(Arc::clone(&pipe))) {
+        loop {
+            let ready = tokio::select! {
+                ready = watched.readable() => ready,
+                // Fails when the sender is dropped.
+                _ = &mut ended => break,
+            };
+            let Ok(mut guard) = ready else { break };
+            match guard.try_io(|_| Ok(read_some(&output, &name, &mut partial, &pipe)?)) {
                 Ok(Ok(_)) => tokio::task::yield_now().await,
-                Ok(Err(error)) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
                 Ok(Err(_)) => break,
                 Err(_would_block) => {}
             }
+        }
+    }
+    // What was printed last; bounded, should somebody hold on to a write end.
+    for _ in 0..LAST_READS {
+        if read_some(&output, &name, &mut partial, &pipe).is_err() {
+            break;
         }
     }
     if !partial.is_empty() {
         show_line(&output, &name, &partial);
     }
     output.close_log(name.as_str());
+}
+
+fn read_some(
+    output: &Output,
+    name: &ActorName,
+    partial: &mut Vec<u8>,
+    pipe: &OwnedFd,
+) -> rustix::io::Result<()> {
+    // On the stack, so that an idle actor costs no buffer.
+    let mut buffer = [0; 8192];
+    let count = rustix::io::read(pipe, &mut buffer)?;
+    take_lines(output, name, partial, &buffer[..count]);
+    Ok(())
 }
 
 fn take_lines(output: &Output, name: &ActorName, partial: &mut Vec<u8>, mut bytes: &[u8]) {
@@ -213,5 +287,5 @@ fn take_lines(output: &Output, name: &ActorName, partial: &mut Vec<u8>, mut byte
 fn show_line(output: &Output, name: &ActorName, line: &[u8]) {
     let text = String::from_utf8_lossy(line);
     let text = text.trim_end_matches('\r');
-    output.show(name.as_str(), text, &format!("{name}: {text}"));
+    output.show(name.as_str(), text, Some(&format!("{name}: {text}")));
 }

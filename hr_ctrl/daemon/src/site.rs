@@ -9,6 +9,7 @@ use refrain_abi::{ActorName, Aid, Gid};
 use serde::{Deserialize, Serialize};
 
 use crate::boot::BootRecord;
+use crate::failure::Report;
 use crate::hr_ctrl::{self, HrCtrl};
 use crate::output::Output;
 use crate::pmm::{self, Pmm};
@@ -177,6 +178,31 @@ pub struct StartSpec {
     pub fresh_layout: bool,
     /// `-d`: stop before `main` until SIGCONT.
     pub stopped: bool,
+    /// `--notice`: how the end of a life is noticed.
+    #[serde(default)]
+    pub notice: Notice,
+}
+
+/// How the end of a life is noticed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Notice {
+    /// By the life's own fault handler where there is one, else by the kernel.
+    #[default]
+    Fault,
+    /// By the kernel only: the program runs without Refrain's fault handler.
+    Kernel,
+}
+
+impl Notice {
+    /// The word for it, as `arun --notice` takes it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Fault => "fault",
+            Self::Kernel => "kernel",
+        }
+    }
 }
 
 /// What a kill is aimed at.
@@ -226,10 +252,19 @@ pub struct ActorInfo {
     pub restarts: u32,
     /// How lives start: "standby", "template" or "exec".
     pub start: Option<&'static str>,
+    /// What the next life starts from: "cold", the program before `main`, or "warm", the state that a
+    /// life has made the image.
+    pub image: &'static str,
     /// Why `start` is not "standby", for `aps -l`.
     pub start_reason: Option<String>,
     /// How the last life ended ("SIGSEGV", "exit 3", "clean" ...).
     pub last_end: Option<String>,
+    /// How that end was noticed: "fault" or "kernel".
+    pub notice: Option<&'static str>,
+    /// What the fault handler of the last life that failed saw.
+    pub failure: Option<Report>,
+    /// Whether the life has a keeper, which lets its end be noticed before its memory is given back.
+    pub keeper: bool,
     /// The program's path.
     pub path: String,
     /// How long the life has run, in milliseconds.
@@ -322,6 +357,9 @@ pub enum SiteError {
     /// The program could not be loaded; the text names the path and the cure.
     #[error("{0}")]
     NotLoaded(String),
+    /// A life's state cannot be made an image; the text says why.
+    #[error("{0}")]
+    NoImage(String),
     /// The site has halted meanwhile.
     #[error("the site has halted")]
     Halted,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use hr_ctrl::boot::BootRecord;
 use hr_ctrl::embed;
-use hr_ctrl::site::{ActorInfo, Site, StartSpec};
+use hr_ctrl::site::{ActorInfo, Notice, Site, StartSpec};
 use refrain_abi::{ActorName, Gid};
 use refrain_sys::{PidFd, Signal};
 
@@ -24,6 +24,7 @@ fn sleeper() -> StartSpec {
         in_place: false,
         fresh_layout: false,
         stopped: false,
+        notice: Notice::Fault,
     }
 }
 

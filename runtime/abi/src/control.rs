@@ -8,14 +8,26 @@
 //! | `exec_errno` | life | why `execveat` of the image failed, for lives that start by exec |
 //! | `end_*` | template | the last life that the template reaped |
 //! | `progress` | life | a counter that an actor may advance |
+//! | `relay` | controller arms, life claims | whether a failing life may wake its successor itself |
+//! | `stopped` | life | its own serial, once it has closed its files and runs no line of the program again |
+//! | `go` | controller | the highest serial that the controller itself has begun |
+//! | `declined` | standby | its own serial: woken by a failing life, it found somebody left behind |
+//! | `keepers` | standby and kernel | the keeper of each of the last four serials; pid 0 while it is being made |
+//! | `vouched` | controller | further pids that belong in the actor's cgroup |
+//! | `block_epoch` | controller | which blocks that were sent ahead are stale |
+//! | `aid` | controller | serial and aid of the life that began last |
+//! | `failure` | life | what the fault handler saw |
 //!
-//! The actor can write every word, so the controller takes none of them for an index, a length
-//! or a pid. A life that writes nonsense here harms nobody but itself.
+//! The actor can write every word, so the controller takes none of them for an index or a length,
+//! and for a pid only to leave somebody alone, never to signal. A life that writes nonsense here harms
+//! nobody but its own group.
 //!
 //! Why `clean` holds a serial and not a flag: nothing has to reset it between two lives, so a
 //! store that comes late from a dying life cannot make its successor's end look clean.
 
 use core::sync::atomic::{AtomicU32, AtomicU64};
+
+use crate::Serial;
 
 /// The size of the page and of the memfd behind it, in bytes.
 pub const PAGE_SIZE: usize = 4096;
@@ -24,7 +36,21 @@ pub const PAGE_SIZE: usize = 4096;
 pub const MAGIC: u32 = u32::from_le_bytes(*b"RFRN");
 
 /// The version of this layout.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
+
+/// The signal that asks a life to stop by itself, as far as it can (glibc's SIGCANCEL, musl's timers):
+/// neither library lets a program handle or block it, and glibc uses it itself only once a thread was
+/// cancelled. (33 it takes as soon as there is a second thread.)
+pub const STOP_SIGNAL: i32 = 32;
+
+/// The value that goes with [`STOP_SIGNAL`]; with any other one it is ignored.
+pub const STOP_VALUE: u64 = MAGIC as u64;
+
+/// How many serials back a keeper is remembered, and how many pids the controller vouches for.
+pub const SLOTS: usize = 4;
+
+/// How much of the stack above the stack pointer a failure keeps, in bytes.
+pub const STACK_BYTES: usize = 2560;
 
 /// The layout of the control page, from its first byte. Rest of the page: zero, reserved.
 #[repr(C)]
@@ -50,4 +76,206 @@ pub struct ControlPage {
     pub end_status: AtomicU32,
     /// Offset 40: how many lives the template has reaped; advanced after the two words above.
     pub end_count: AtomicU32,
+    /// Offset 44: the serial of the life that has stopped for good.
+    pub stopped: AtomicU32,
+    /// Offset 48: a [`Relay`] as a word.
+    pub relay: AtomicU64,
+    /// Offset 56: the highest serial that the controller itself has begun (futex). A standby that is
+    /// awake and finds this below its serial was woken by a failing life.
+    pub go: AtomicU32,
+    /// Offset 60: the serial of the standby that was woken by a failing life and waits for `go`.
+    pub declined: AtomicU32,
+    /// Offset 64: serial << 32 | pid, at index serial % [`SLOTS`]. The kernel stores the pid
+    /// (CLONE_PARENT_SETTID) just after the keeper has become a member of the actor's cgroup: a word
+    /// without a pid says that it may be there.
+    pub keepers: [AtomicU64; SLOTS],
+    /// Offset 96: pids that the controller knows beside template, life, standby and their keepers; 0
+    /// is none.
+    pub vouched: [AtomicU32; SLOTS],
+    /// Offset 112: advanced whenever a block that the actor may be sent ahead is freed: what was sent
+    /// ahead before that is stale ([`crate::request::Reply::BlockAhead`]).
+    pub block_epoch: AtomicU32,
+    /// Offset 116: reserved.
+    pub reserved: AtomicU32,
+    /// Offset 120: serial << 32 | aid of the life that began last. A life's library reads it in place of
+    /// asking for its aid.
+    pub aid: AtomicU64,
+    /// Offset 128: the failure that was recorded last.
+    pub failure: Failure,
+}
+
+/// What the fault handler of a life saw, at offset 128 of the control page.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Failure {
+    /// Offset 128: the serial of the life that failed; stored last. Whoever reads the record looks
+    /// at it before and after.
+    pub serial: AtomicU32,
+    /// Offset 132: the signal.
+    pub signal: AtomicU32,
+    /// Offset 136: `si_code`, as an i32.
+    pub code: AtomicU32,
+    /// Offset 140: how many bytes of `stack` are filled.
+    pub stack_len: AtomicU32,
+    /// Offset 144: `si_addr`, where the signal has one.
+    pub address: AtomicU64,
+    /// Offset 152: the address of the instruction.
+    pub instruction: AtomicU64,
+    /// Offset 160: the stack pointer.
+    pub stack_pointer: AtomicU64,
+    /// Offset 168: the frame pointer (rbp, x29).
+    pub frame_pointer: AtomicU64,
+    /// Offset 176: the link register (x30); 0 where there is none.
+    pub link: AtomicU64,
+    /// Offset 184: the thread's id.
+    pub thread: AtomicU32,
+    /// Offset 188: reserved.
+    pub reserved: AtomicU32,
+    /// Offset 192: the stack from `stack_pointer` upwards.
+    pub stack: [AtomicU64; STACK_BYTES / 8],
+}
+
+impl Default for Failure {
+    fn default() -> Self {
+        Self {
+            serial: AtomicU32::new(0),
+            signal: AtomicU32::new(0),
+            code: AtomicU32::new(0),
+            stack_len: AtomicU32::new(0),
+            address: AtomicU64::new(0),
+            instruction: AtomicU64::new(0),
+            stack_pointer: AtomicU64::new(0),
+            frame_pointer: AtomicU64::new(0),
+            link: AtomicU64::new(0),
+            thread: AtomicU32::new(0),
+            reserved: AtomicU32::new(0),
+            stack: [const { AtomicU64::new(0) }; STACK_BYTES / 8],
+        }
+    }
+}
+
+/// Whether a failing life may wake its successor itself: the word `relay`.
+///
+/// The controller arms it for one pair of serials, where it would restart that life at once anyhow:
+/// alone in its group, the group's badness below its limit, the start frame taken. The life's fault
+/// handler claims it by one compare-and-swap, and from then on the successor will begin; the
+/// controller takes its permission back by another, and where that fails the life was quicker. So both
+/// always agree on who begins the next life, whatever happens to either of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Relay {
+    /// The controller alone begins lives.
+    Forbidden,
+    /// The life `from` may wake the standby `to`.
+    Armed {
+        /// The life.
+        from: Serial,
+        /// The standby.
+        to: Serial,
+    },
+    /// A life has claimed it: the standby `to` begins.
+    Claimed {
+        /// The standby.
+        to: Serial,
+    },
+}
+
+impl Relay {
+    /// The word. Two serials of one actor at the same time are never equal, so `to` twice can stand for
+    /// a claim.
+    #[must_use]
+    pub const fn word(self) -> u64 {
+        let (from, to) = match self {
+            Self::Forbidden => (0, 0),
+            Self::Armed { from, to } => (from.0, to.0),
+            Self::Claimed { to } => (to.0, to.0),
+        };
+        (from as u64) << 32 | to as u64
+    }
+
+    /// What a word says.
+    #[must_use]
+    pub const fn of(word: u64) -> Self {
+        let (from, to) = (Serial((word >> 32) as u32), Serial(word as u32));
+        if word == 0 {
+            Self::Forbidden
+        } else if from.0 == to.0 {
+            Self::Claimed { to }
+        } else {
+            Self::Armed { from, to }
+        }
+    }
+}
+
+/// The word of `keepers` for a serial and a pid.
+#[must_use]
+pub const fn keeper_word(serial: Serial, pid: u32) -> u64 {
+    (serial.0 as u64) << 32 | pid as u64
+}
+
+/// The index of a serial's word in `keepers`.
+#[must_use]
+pub const fn keeper_slot(serial: Serial) -> usize {
+    serial.0 as usize % SLOTS
+}
+
+impl ControlPage {
+    /// The aid of the life with this serial, once the controller has stored it.
+    #[must_use]
+    pub fn aid_of(&self, serial: Serial) -> Option<crate::Aid> {
+        let word = self.aid.load(core::sync::atomic::Ordering::Acquire);
+        let aid = word as u32;
+        (word >> 32 == u64::from(serial.0) && aid != 0).then_some(crate::Aid(aid))
+    }
+
+    /// Stores the aid of a life, for [`ControlPage::aid_of`].
+    pub fn set_aid(&self, serial: Serial, aid: crate::Aid) {
+        let word = u64::from(serial.0) << 32 | u64::from(aid.0);
+        self.aid.store(word, core::sync::atomic::Ordering::Release);
+    }
+
+    /// The pid of the keeper of a serial, if it has one.
+    #[must_use]
+    pub fn keeper(&self, serial: Serial) -> Option<u32> {
+        let word = self.keepers[keeper_slot(serial)].load(core::sync::atomic::Ordering::Acquire);
+        let pid = word as u32;
+        (word >> 32 == u64::from(serial.0) && pid != 0).then_some(pid)
+    }
+}
+
+const _: () = {
+    assert!(core::mem::offset_of!(ControlPage, relay) == 48);
+    assert!(core::mem::offset_of!(ControlPage, keepers) == 64);
+    assert!(core::mem::offset_of!(ControlPage, failure) == 128);
+    assert!(core::mem::offset_of!(ControlPage, failure.stack) == 192);
+    assert!(core::mem::size_of::<ControlPage>() <= PAGE_SIZE);
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relay_reads_back_as_it_was_written() {
+        let (from, to) = (Serial(7), Serial(8));
+        for relay in [
+            Relay::Forbidden,
+            Relay::Armed { from, to },
+            Relay::Claimed { to },
+        ] {
+            assert_eq!(Relay::of(relay.word()), relay);
+        }
+    }
+
+    #[test]
+    fn a_keeper_is_that_of_its_own_serial_only() {
+        let page = ControlPage::default();
+        let serial = Serial(6);
+        page.keepers[keeper_slot(serial)].store(
+            keeper_word(serial, 77),
+            core::sync::atomic::Ordering::Relaxed,
+        );
+        assert_eq!(page.keeper(serial), Some(77));
+        assert_eq!(page.keeper(Serial(2)), None);
+        assert_eq!(page.keeper(Serial(7)), None);
+    }
 }

@@ -10,6 +10,7 @@ pub mod control;
 pub mod error;
 pub mod frame;
 pub mod id;
+mod reply;
 pub mod request;
 pub mod template;
 

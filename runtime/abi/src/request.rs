@@ -7,7 +7,8 @@
 
 pub use crate::error::{ErrorCode, ErrorText, MAX_ERROR_TEXT};
 use crate::frame::{Reader, Short, Writer};
-use crate::{Aid, BlockName, Capability, DeletionKey, Gid, LifeNo, Serial};
+pub use crate::reply::Reply;
+use crate::{Aid, BlockName, DeletionKey, Gid};
 
 /// The largest frame, in bytes. A longer one is refused unread.
 pub const MAX_FRAME: usize = 512;
@@ -75,57 +76,14 @@ pub enum Request {
         /// 0 to 3, as `shutdown -i`.
         level: u32,
     },
-}
-
-/// An answer to a [`Request`].
-// Boxing the one long variant would take the type out of `no_std` and cost it `Copy`.
-#[allow(clippy::large_enum_variant)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reply {
-    /// Carried out; `count` says how many blocks were freed where that is the question.
-    Done {
-        /// How many.
-        count: u32,
-    },
-    /// The asker's credentials.
-    Welcome {
-        /// The id of this life.
-        aid: Aid,
-        /// The group, `None` for an ordinary actor.
-        gid: Option<Gid>,
-        /// The number of this life.
-        life: LifeNo,
-        /// What `HR_EXIT_HDL` stores into the control page.
-        serial: Serial,
-        /// The capability of this life.
-        capability: Capability,
-    },
-    /// A block of persistent memory.
-    Block {
-        /// Where to map it: the same address in every life and every actor.
-        addr: u64,
-        /// Its size in bytes.
-        size: u64,
-        /// Whether it was there before.
-        existed: bool,
-    },
-    /// `hrfexec` has begun a life.
-    Started {
-        /// Its id.
-        aid: Aid,
-    },
-    /// The group of a life, `None` for an ordinary actor.
-    Group {
-        /// The gid.
-        gid: Option<Gid>,
-    },
-    /// Refused.
-    Error {
-        /// Which family of refusal, see [`ErrorCode`].
-        code: ErrorCode,
-        /// One line for a person: what, and the cure.
-        text: ErrorText,
-    },
+    /// Sent by the fault handler of a life; never answered. What it means is in the control page
+    /// ([`crate::control::Failure`], `stopped`, `relay`).
+    Failing,
+    /// Make the asker's present state the image of later lives (SPEC H34). Answered by
+    /// [`Reply::Template`]; beside it come the new template's socket, `/dev/null`, a place for what it
+    /// prints, and the actor's `cgroup.procs` where there is one. Asked again, it is answered by
+    /// [`Reply::Done`] when that template serves.
+    ImageHere,
 }
 
 const HELLO: u32 = 1;
@@ -137,20 +95,15 @@ const HRFEXEC: u32 = 6;
 const GET_ACTOR_GROUP: u32 = 7;
 const KILL_GROUP: u32 = 8;
 const SHUTDOWN: u32 = 9;
+const FAILING: u32 = 10;
+const IMAGE_HERE: u32 = 11;
 
-const DONE: u32 = 100;
-const WELCOME: u32 = 101;
-const BLOCK: u32 = 102;
-const STARTED: u32 = 103;
-const GROUP: u32 = 104;
-const ERROR: u32 = 105;
-
-fn put_name(writer: &mut Writer<'_>, name: &BlockName) -> Result<(), Short> {
+pub(crate) fn put_name(writer: &mut Writer<'_>, name: &BlockName) -> Result<(), Short> {
     let text = name.as_str().as_bytes();
     writer.u32(text.len() as u32)?.bytes(text).map(|_| ())
 }
 
-fn take_name(reader: &mut Reader<'_>) -> Result<BlockName, Short> {
+pub(crate) fn take_name(reader: &mut Reader<'_>) -> Result<BlockName, Short> {
     let len = reader.u32()? as usize;
     BlockName::from_wire(reader.bytes(len)?, len).map_err(|_| Short)
 }
@@ -210,6 +163,12 @@ impl Request {
             Self::Shutdown { level } => {
                 w.u32(SHUTDOWN)?.u32(seq)?.u32(*level)?;
             }
+            Self::Failing => {
+                w.u32(FAILING)?.u32(seq)?;
+            }
+            Self::ImageHere => {
+                w.u32(IMAGE_HERE)?.u32(seq)?;
+            }
         }
         Ok(w.len())
     }
@@ -247,114 +206,11 @@ impl Request {
             GET_ACTOR_GROUP => Self::GetActorGroup { aid: Aid(r.u32()?) },
             KILL_GROUP => Self::KillGroup { gid: Gid(r.u32()?) },
             SHUTDOWN => Self::Shutdown { level: r.u32()? },
+            FAILING => Self::Failing,
+            IMAGE_HERE => Self::ImageHere,
             _ => return Err(Short),
         };
         Ok((seq, request))
-    }
-}
-
-fn put_gid(gid: Option<Gid>) -> u32 {
-    gid.map_or(Gid::NONE_ON_WIRE, |gid| gid.0)
-}
-
-fn take_gid(word: u32) -> Option<Gid> {
-    (word != Gid::NONE_ON_WIRE).then_some(Gid(word))
-}
-
-impl Reply {
-    /// An error answer.
-    #[must_use]
-    pub fn error(code: ErrorCode, text: &str) -> Self {
-        Self::Error {
-            code,
-            text: ErrorText::new(text),
-        }
-    }
-
-    /// Writes the frame and returns its length.
-    ///
-    /// # Errors
-    /// [`Short`] when `buffer` is smaller than [`MAX_FRAME`].
-    pub fn encode(&self, seq: u32, buffer: &mut [u8]) -> Result<usize, Short> {
-        let mut w = Writer::new(buffer);
-        match self {
-            Self::Done { count } => w.u32(DONE)?.u32(seq)?.u32(*count)?,
-            Self::Welcome {
-                aid,
-                gid,
-                life,
-                serial,
-                capability,
-            } => w
-                .u32(WELCOME)?
-                .u32(seq)?
-                .u32(aid.0)?
-                .u32(put_gid(*gid))?
-                .u32(life.0)?
-                .u32(serial.0)?
-                .bytes(&capability.0)?,
-            Self::Block {
-                addr,
-                size,
-                existed,
-            } => w
-                .u32(BLOCK)?
-                .u32(seq)?
-                .u64(*addr)?
-                .u64(*size)?
-                .u32(u32::from(*existed))?,
-            Self::Started { aid } => w.u32(STARTED)?.u32(seq)?.u32(aid.0)?,
-            Self::Group { gid } => w.u32(GROUP)?.u32(seq)?.u32(put_gid(*gid))?,
-            Self::Error { code, text } => {
-                let text = text.as_str().as_bytes();
-                w.u32(ERROR)?
-                    .u32(seq)?
-                    .u32(*code as u32)?
-                    .u32(text.len() as u32)?
-                    .bytes(text)?
-            }
-        };
-        Ok(w.len())
-    }
-
-    /// Reads a frame: the sequence number of its request, and the answer.
-    ///
-    /// # Errors
-    /// [`Short`] when it is not one of this protocol.
-    pub fn decode(bytes: &[u8]) -> Result<(u32, Self), Short> {
-        let mut r = Reader::new(bytes);
-        let kind = r.u32()?;
-        let seq = r.u32()?;
-        let reply = match kind {
-            DONE => Self::Done { count: r.u32()? },
-            WELCOME => Self::Welcome {
-                aid: Aid(r.u32()?),
-                gid: take_gid(r.u32()?),
-                life: LifeNo(r.u32()?),
-                serial: Serial(r.u32()?),
-                capability: Capability(r.array()?),
-            },
-            BLOCK => Self::Block {
-                addr: r.u64()?,
-                size: r.u64()?,
-                existed: r.u32()? != 0,
-            },
-            STARTED => Self::Started { aid: Aid(r.u32()?) },
-            GROUP => Self::Group {
-                gid: take_gid(r.u32()?),
-            },
-            ERROR => {
-                let code = ErrorCode::from_wire(r.u32()?);
-                let len = r.u32()? as usize;
-                let text = core::str::from_utf8(r.bytes(len)?).map_err(|_| Short)?;
-                Self::Error {
-                    code,
-                    text: ErrorText::new(text),
-                }
-            }
-            _ => return Err(Short),
-        };
-        Ok((seq, reply))
     }
 }
 
@@ -385,38 +241,14 @@ mod tests {
             Request::GetActorGroup { aid: Aid(7) },
             Request::KillGroup { gid: Gid(7) },
             Request::Shutdown { level: 1 },
+            Request::Failing,
+            Request::ImageHere,
         ] {
             let len = request.encode(42, &mut buffer).unwrap();
             assert_eq!(Request::decode(&buffer[..len]), Ok((42, request)));
             for cut in 0..len {
                 assert_eq!(Request::decode(&buffer[..cut]), Err(Short));
             }
-        }
-    }
-
-    #[test]
-    fn replies_read_back() {
-        let mut buffer = [0; MAX_FRAME];
-        for reply in [
-            Reply::Done { count: 2 },
-            Reply::Welcome {
-                aid: Aid(1),
-                gid: None,
-                life: LifeNo(0),
-                serial: Serial(1),
-                capability: Capability([9; 16]),
-            },
-            Reply::Block {
-                addr: 1 << 44,
-                size: 4096,
-                existed: true,
-            },
-            Reply::Started { aid: Aid(4) },
-            Reply::Group { gid: Some(Gid(0)) },
-            Reply::error(ErrorCode::Denied, &"ä".repeat(MAX_ERROR_TEXT)),
-        ] {
-            let len = reply.encode(1, &mut buffer).unwrap();
-            assert_eq!(Reply::decode(&buffer[..len]), Ok((1, reply)));
         }
     }
 

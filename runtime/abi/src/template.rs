@@ -6,8 +6,10 @@
 use crate::frame::{Reader, Short, Writer};
 use crate::{LifeNo, Serial};
 
-/// Set for the template only: `SOCKET,PAGE,IMAGE,SCRIPT`, each an fd number in decimal
-/// (`-` where there is none: IMAGE is given only to a template whose lives start by exec).
+/// Set for the template only: `SOCKET,PAGE,IMAGE,SCRIPT,MEMBERS,HANDLERS`, each an fd number in decimal
+/// (`-` where there is none: IMAGE is given only to a template whose lives start by exec; MEMBERS is
+/// the open `cgroup.procs` of the actor, without which a failing life can't wake its successor and there
+/// are no keepers; HANDLERS is no fd but 1 where lives are to have handlers of faults).
 pub const TEMPLATE_VAR: &str = "REFRAIN_TEMPLATE";
 /// The program's path as it was asked for: the answer to `readlink("/proc/self/exe")`.
 pub const EXE_VAR: &str = "REFRAIN_EXE";
@@ -37,13 +39,16 @@ pub enum ToTemplate {
     Fork {
         /// Which serial the standby waits for.
         serial: Serial,
+        /// Give it a keeper.
+        keeper: bool,
     },
 }
 
 /// Template to controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FromTemplate {
-    /// Loaded, linked and stopped before `main`; fork requests are served from now on.
+    /// Loaded, linked and stopped before `main`; fork requests are served from now on. A template that a
+    /// life has become sends its pidfd beside it.
     Ready,
     /// The program's constructors started threads: a fork would lose them.
     Threaded {
@@ -107,7 +112,7 @@ impl ToTemplate {
     /// Writes the frame and returns its length.
     pub fn encode(&self, buffer: &mut [u8; MAX_FRAME]) -> usize {
         match *self {
-            Self::Fork { serial } => words(buffer, &[FORK, serial.0]),
+            Self::Fork { serial, keeper } => words(buffer, &[FORK, serial.0, u32::from(keeper)]),
         }
     }
 
@@ -120,6 +125,7 @@ impl ToTemplate {
         match reader.u32()? {
             FORK => Ok(Self::Fork {
                 serial: Serial(reader.u32()?),
+                keeper: reader.u32()? != 0,
             }),
             _ => Err(Short),
         }
@@ -228,7 +234,10 @@ mod tests {
         };
         let len = start.encode(&mut buffer);
         assert_eq!(StartFrame::decode(&buffer[..len]), Ok(start));
-        let fork = ToTemplate::Fork { serial: Serial(5) };
+        let fork = ToTemplate::Fork {
+            serial: Serial(5),
+            keeper: true,
+        };
         let len = fork.encode(&mut buffer);
         assert_eq!(ToTemplate::decode(&buffer[..len]), Ok(fork));
     }

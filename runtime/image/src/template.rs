@@ -28,6 +28,7 @@ const PAGE: RawFd = 71;
 const IMAGE: RawFd = 72;
 const SCRIPT: RawFd = 73;
 const SHIM: RawFd = 74;
+const MEMBERS: RawFd = 75;
 
 /// How the lives of a template begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,11 +96,12 @@ impl Template {
         page: BorrowedFd<'_>,
         cgroup: Option<BorrowedFd<'_>>,
     ) -> io::Result<Self> {
-        Self::spawn_with_output(program, start, page, cgroup, io::stderr().as_fd())
+        Self::spawn_with_output(program, start, page, cgroup, None, io::stderr().as_fd())
     }
 
     /// As [`Template::spawn`], with somewhere for what the loader and constructors print: a library
-    /// that is missing is only said there.
+    /// that is missing is only said there. `members` is the open `cgroup.procs` of the actor, for
+    /// reading: without it a failing life can't wake its successor, and no life has a keeper.
     ///
     /// # Errors
     /// As [`Template::spawn`].
@@ -108,6 +110,7 @@ impl Template {
         start: StartKind,
         page: BorrowedFd<'_>,
         cgroup: Option<BorrowedFd<'_>>,
+        members: Option<BorrowedFd<'_>>,
         output: BorrowedFd<'_>,
     ) -> io::Result<Self> {
         let image = &program.image;
@@ -125,7 +128,9 @@ impl Template {
             StartKind::Template => {
                 let shim = objects::shim(image.script.is_some())?;
                 fds.push((shim, SHIM));
-                (image.fd.as_fd(), template_environment(program))
+                fds.extend(members.map(|members| (members, MEMBERS)));
+                let environment = template_environment(program, members.is_some());
+                (image.fd.as_fd(), environment)
             }
             StartKind::Exec => {
                 fds.push((image.fd.as_fd(), IMAGE));
@@ -151,14 +156,16 @@ impl Template {
         })
     }
 
-    /// Asks for a standby that waits for `serial`; `life_end` is its end of the life's socket.
+    /// Asks for a standby that waits for `serial`; `life_end` is its end of the life's socket. With
+    /// `keeper` it gets one, where the template knows the actor's members and the life is not
+    /// called already; [`refrain_abi::control::ControlPage::keeper`] tells.
     /// [`FromTemplate::Forked`] or [`FromTemplate::ForkFailed`] answers.
     ///
     /// # Errors
     /// `WouldBlock` when too many requests wait already; `BrokenPipe` when the template has ended.
-    pub fn request_fork(&self, serial: Serial, life_end: OwnedFd) -> io::Result<()> {
+    pub fn request_fork(&self, serial: Serial, keeper: bool, life_end: OwnedFd) -> io::Result<()> {
         let mut buffer = [0; MAX_FRAME];
-        let len = ToTemplate::Fork { serial }.encode(&mut buffer);
+        let len = ToTemplate::Fork { serial, keeper }.encode(&mut buffer);
         let frame = buffer.get(..len).unwrap_or_default();
         seqpacket::send_dontwait(&self.socket, frame, &[life_end.as_fd()])
     }
@@ -241,11 +248,13 @@ fn variable(name: &str, value: &[u8]) -> CString {
 }
 
 /// What tells a template who it is.
-fn identity(program: &Program, image: Option<RawFd>) -> Vec<CString> {
+fn identity(program: &Program, image: Option<RawFd>, members: Option<RawFd>) -> Vec<CString> {
     let script = program.image.script.as_ref();
     let number = |fd: Option<RawFd>| fd.map_or_else(|| "-".to_owned(), |fd| fd.to_string());
     let script_fd = number(script.map(|_| SCRIPT));
-    let numbers = format!("{SOCKET},{PAGE},{},{script_fd}", number(image));
+    let (image, members) = (number(image), number(members));
+    let handlers = if program.fault_handlers { "1" } else { "-" };
+    let numbers = format!("{SOCKET},{PAGE},{image},{script_fd},{members},{handlers}");
     let mut variables = vec![
         variable(TEMPLATE_VAR, numbers.as_bytes()),
         variable(EXE_VAR, program.image.path.as_os_str().as_bytes()),
@@ -256,7 +265,7 @@ fn identity(program: &Program, image: Option<RawFd>) -> Vec<CString> {
 
 /// The environment of a program that the shim is preloaded into. The shim takes out what is added
 /// here, and puts the user's own values of the loader's variables back.
-fn template_environment(program: &Program) -> Vec<CString> {
+fn template_environment(program: &Program, members: bool) -> Vec<CString> {
     const LOADER: [&str; 3] = ["LD_PRELOAD", "LD_LIBRARY_PATH", "LD_BIND_NOW"];
     let (mut envp, [preload, libraries, bind_now]) = split_environment(program, LOADER);
     // These stay, under their own names.
@@ -270,7 +279,7 @@ fn template_environment(program: &Program) -> Vec<CString> {
             .filter_map(|(name, value)| Some(variable(name, (*value)?))),
     );
     // These go.
-    let mut added = identity(program, None);
+    let mut added = identity(program, None, members.then_some(MEMBERS));
     let shim = format!("/proc/self/fd/{SHIM}");
     let joined = |parts: [Option<&[u8]>; 2], by: &[u8]| -> Vec<u8> {
         parts
@@ -317,6 +326,6 @@ fn exec_environment(program: &Program) -> Vec<CString> {
     } else {
         (envp, []) = split_environment(program, []);
     }
-    envp.extend(identity(program, Some(IMAGE)));
+    envp.extend(identity(program, Some(IMAGE), None));
     envp
 }

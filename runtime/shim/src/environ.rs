@@ -12,7 +12,7 @@
 
 use core::ffi::c_char;
 use core::ptr;
-use core::sync::atomic::{AtomicI32, Ordering};
+use core::sync::atomic::{AtomicI32, AtomicPtr, Ordering};
 
 use refrain_abi::template::{
     EXE_VAR, FD_VAR, LIFE_VAR, SCRIPT_VAR, TEMPLATE_VAR, USER_BIND_NOW_VAR, USER_LIBRARY_PATH_VAR,
@@ -28,7 +28,7 @@ pub static EXE: KeptPath = KeptPath::none();
 pub static SCRIPT: KeptPath = KeptPath::none();
 
 /// The fds that the template was given; -1 for none.
-static FDS: [AtomicI32; 4] = [const { AtomicI32::new(-1) }; 4];
+static FDS: [AtomicI32; 6] = [const { AtomicI32::new(-1) }; 6];
 
 /// What every variable of Refrain's begins with.
 const PREFIX: &[u8] = b"REFRAIN_";
@@ -50,18 +50,25 @@ pub struct TemplateFds {
     pub image: Option<Fd>,
     /// The script.
     pub script: Option<Fd>,
+    /// The actor's `cgroup.procs`.
+    pub members: Option<Fd>,
+    /// Whether the handlers of faults are wanted. No fd.
+    pub handlers: bool,
 }
 
 /// The fds that [`read_template`] found; `None` outside a template.
 #[must_use]
 pub fn template_fds() -> Option<TemplateFds> {
-    let [socket, page, image, script] = FDS.each_ref().map(|fd| fd.load(Ordering::Relaxed));
+    let [socket, page, image, script, members, handlers] =
+        FDS.each_ref().map(|fd| fd.load(Ordering::Relaxed));
     let given = |fd: Fd| (fd >= 0).then_some(fd);
     (socket >= 0 && page >= 0).then_some(TemplateFds {
         socket,
         page,
         image: given(image),
         script: given(script),
+        members: given(members),
+        handlers: handlers > 0,
     })
 }
 
@@ -233,12 +240,18 @@ pub struct LifeEnvironment {
     life: *mut [u8; TEXT],
 }
 
+/// The strings of the two variables, in a life and in every process that it forks: a template that it
+/// became among them.
+static STRINGS: [AtomicPtr<[u8; TEXT]>; 2] = [const { AtomicPtr::new(ptr::null_mut()) }; 2];
+
 /// Room for a name of ours and a number.
 const TEXT: usize = 32;
 
 impl LifeEnvironment {
     /// The template's environment without anything of Refrain's, and with the two variables of a
-    /// life; its number is filled in by [`LifeEnvironment::finish`].
+    /// life; its number is filled in by [`LifeEnvironment::finish`]. In a life from a warm image the
+    /// environment stays what the program has made of it, and the strings of the two variables, to
+    /// which it may hold pointers, get other values.
     ///
     /// # Errors
     /// The errno of mmap.
@@ -246,6 +259,14 @@ impl LifeEnvironment {
     /// # Safety
     /// `envp` is a null-terminated array of C strings that live as long as the process.
     pub unsafe fn prepare(envp: *const *const c_char, socket: Fd) -> syscalls::Result<Self> {
+        let [life, fd] = STRINGS.each_ref().map(|text| text.load(Ordering::Relaxed));
+        if !life.is_null() && !fd.is_null() {
+            // SAFETY: the text lies in the pages that were mapped below, in the life that this memory
+            // comes from; no reference to it exists.
+            write_variable(unsafe { &mut *fd }, FD_VAR, socket as u32);
+            let envp = envp.cast_mut();
+            return Ok(Self { envp, life });
+        }
         // SAFETY: the caller's promise.
         let count = unsafe { Entries::new(envp) }.count();
         let pointers = (count + 3) * size_of::<*const c_char>();
@@ -274,7 +295,10 @@ impl LifeEnvironment {
             text
         };
         let life = variable(0, LIFE_VAR, 0);
-        variable(1, FD_VAR, socket as u32);
+        let fd = variable(1, FD_VAR, socket as u32);
+        for (place, text) in STRINGS.iter().zip([life, fd]) {
+            place.store(text, Ordering::Relaxed);
+        }
         Ok(Self { envp: array, life })
     }
 

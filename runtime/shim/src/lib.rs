@@ -17,9 +17,19 @@
 //! | `start` | takes over `__libc_start_main`; `main` of a template |
 //! | `stub` | the entry point of the static executable |
 //! | `serve` | the loop of a template: fork, reap, report |
-//! | `life` | what a child does between fork and `main`: prefault, sleep, take its start |
+//! | `life` | what a child does between fork and `main`: take its start, prefault, sleep |
+//! | `keeper` | holds a life's memory, so that its end is not delayed by that |
+//! | `members` | who was left behind in the actor's cgroup |
+//! | `signals` | a program sees the dispositions that it would see without Refrain |
+//! | `fault` | the handler of faults: records, closes, wakes the next life, ends by the real signal |
+//! | `failure` | what it saw, in the control page |
+//! | `stopping` | stopping for good without ending: of a group's members |
+//! | `held` | what a life holds besides its files |
+//! | `identity` | which life this process is |
 //! | `environ` | takes Refrain's traces out of the environment, gives a life its two variables |
 //! | `script` | opening a script opens its bytes in the image |
+//! | `warm` | a life becomes the template of later lives |
+//! | `written` | a standby of such a template writes beforehand where the life before has written |
 //! | `answer` | `readlink("/proc/self/exe")` answers the program's path |
 #![no_std]
 #![cfg_attr(shim_stub, no_main)]
@@ -29,15 +39,28 @@
 
 pub mod answer;
 pub mod environ;
+pub mod failure;
+pub mod fault;
+pub mod held;
+pub mod identity;
+pub mod keeper;
+pub mod kernel;
 pub mod life;
+pub mod life_calls;
+pub mod members;
 pub mod prefault;
 pub mod script;
 pub mod serve;
+pub mod signal_calls;
+pub mod signals;
 pub mod socket;
 pub mod start;
+pub mod stopping;
 pub mod stub;
 pub mod syscalls;
 pub mod text;
+pub mod warm;
+pub mod written;
 
 /// A panic ends the template: the controller sees it and says so. Nothing here panics knowingly.
 #[cfg(any(shim_object, shim_stub))]

@@ -99,6 +99,11 @@ pub fn stack() {
     pages(end - STACK..end, POPULATE_WRITE);
 }
 
+/// Writable memory of ours.
+pub fn writable(range: core::ops::Range<usize>) {
+    pages(range, POPULATE_WRITE);
+}
+
 fn pages(range: core::ops::Range<usize>, how: usize) {
     let start = range.start & !(PAGE - 1);
     let end = (range.end + PAGE - 1) & !(PAGE - 1);

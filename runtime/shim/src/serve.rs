@@ -16,9 +16,10 @@ use refrain_abi::template::{FromTemplate, MAX_FRAME, ToTemplate};
 
 use crate::environ::TemplateFds;
 use crate::life::{Life, Standby};
+use crate::life_calls::is_child;
 use crate::socket::{self, Wait};
 use crate::syscalls::{self, EAGAIN, EINTR, Fd, MaskHow, PollFd, SIGKILL, SignalMask};
-use crate::{environ, text};
+use crate::{environ, keeper, text};
 
 /// How many children a template remembers: the life, its successor, and room for some that are on
 /// their way out.
@@ -36,17 +37,31 @@ pub(crate) type Comm = [u8; 16];
 /// What a template is.
 #[derive(Debug)]
 pub struct Template {
-    fds: TemplateFds,
-    page: &'static ControlPage,
-    fork: Fork,
-    name: Comm,
+    pub(crate) fds: TemplateFds,
+    pub(crate) page: &'static ControlPage,
+    pub(crate) fork: Fork,
+    pub(crate) name: Comm,
+    /// Its own pid.
+    pub(crate) pid: u32,
+    /// The pid of the life that has become it, if one has: then the controller did not start it, and
+    /// is told who it is.
+    origin: Option<u32>,
 }
 
 /// A child that was not reaped yet.
 #[derive(Clone, Copy)]
 struct Child {
     pid: u32,
-    serial: Serial,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    /// A life or standby. Its end of its socket is kept open here until it is reaped: else the
+    /// controller would hear of the closed socket before it hears of the end, which matters more.
+    Life { serial: Serial, socket: Fd },
+    /// A keeper that was told to end.
+    Keeper,
 }
 
 /// The children, and the fd that tells of their ends.
@@ -68,7 +83,10 @@ impl Template {
         // SAFETY: PAGE_SIZE bytes that are never unmapped; every word is an atomic, as others
         // write it.
         let page = unsafe { &*page.cast::<ControlPage>() };
-        for fd in [Some(fds.socket), fds.image].into_iter().flatten() {
+        for fd in [Some(fds.socket), fds.image, fds.members]
+            .into_iter()
+            .flatten()
+        {
             syscalls::set_cloexec(fd, true);
         }
         // A script is named by /proc/self/fd/N: by a program that is loaded already, which needs
@@ -84,7 +102,30 @@ impl Template {
             page,
             fork,
             name,
+            pid: syscalls::own_pid(),
+            origin: None,
         })
+    }
+
+    /// The template that the life of pid `origin` has become, whose name it keeps.
+    #[must_use]
+    pub fn of_life(
+        fds: TemplateFds,
+        page: &'static ControlPage,
+        fork: Fork,
+        name: Comm,
+        origin: u32,
+    ) -> Self {
+        syscalls::become_subreaper();
+        syscalls::set_name(&in_role(b'T', &name));
+        Self {
+            fds,
+            page,
+            fork,
+            name,
+            pid: syscalls::own_pid(),
+            origin: Some(origin),
+        }
     }
 
     /// Serves until the controller is gone; returns in every life.
@@ -92,7 +133,7 @@ impl Template {
     /// # Safety
     /// `envp` answers a null-terminated array of C strings that live as long as the process.
     pub unsafe fn serve(&self, envp: fn() -> *const *const c_char) -> Life {
-        let threads = count_threads();
+        let threads = count_threads().unwrap_or(1);
         if threads > 1 {
             let _ = self.tell(FromTemplate::Threaded { threads }, None, Wait::Yes);
             syscalls::exit(0);
@@ -100,7 +141,7 @@ impl Template {
         let Some(mut watch) = Watch::new() else {
             syscalls::exit(126)
         };
-        if self.tell(FromTemplate::Ready, None, Wait::Yes).is_err() {
+        if self.tell_ready().is_err() {
             syscalls::exit(0);
         }
         loop {
@@ -111,19 +152,44 @@ impl Template {
             if !request {
                 continue;
             }
-            let Some((serial, socket)) = self.request(&watch) else {
+            let Some(asked) = self.request(&watch) else {
                 continue;
             };
-            if self.fork_standby(serial, &mut watch) == Forked::Child {
-                syscalls::close(self.fds.socket);
-                syscalls::close(watch.signals);
-                let standby = Standby::new(serial, socket, self.fds.image.is_some());
-                // SAFETY: the caller's promise.
-                return unsafe {
-                    standby.sleep_and_begin(self.page, envp(), watch.saved, &self.name)
-                };
+            match self.fork_standby(&asked, &mut watch) {
+                Forked::Child => {
+                    self.leave(&watch);
+                    let before = self
+                        .origin
+                        .map(|origin| watch.life_of(self.page).unwrap_or(origin));
+                    let standby = Standby::new(&asked, self, before);
+                    // SAFETY: the caller's promise.
+                    return unsafe { standby.sleep_and_begin(envp(), watch.saved) };
+                }
+                Forked::Template => {}
+                Forked::Failed => syscalls::close(asked.socket),
             }
-            syscalls::close(socket);
+        }
+    }
+
+    /// Says that it serves, and who it is where the controller can't know.
+    fn tell_ready(&self) -> syscalls::Result<()> {
+        if self.origin.is_none() {
+            return self.tell(FromTemplate::Ready, None, Wait::Yes);
+        }
+        let pidfd = syscalls::pidfd_open(self.pid)?;
+        let told = self.tell(FromTemplate::Ready, Some(pidfd), Wait::Yes);
+        syscalls::close(pidfd);
+        told
+    }
+
+    /// Closes in a child what is the template's.
+    fn leave(&self, watch: &Watch) {
+        syscalls::close(self.fds.socket);
+        syscalls::close(watch.signals);
+        for child in watch.children.iter().flatten() {
+            if let Kind::Life { socket, .. } = child.kind {
+                syscalls::close(socket);
+            }
         }
     }
 
@@ -147,7 +213,7 @@ impl Template {
     }
 
     /// Takes a request off the socket; ends the template when the controller is gone.
-    fn request(&self, watch: &Watch) -> Option<(Serial, Fd)> {
+    fn request(&self, watch: &Watch) -> Option<Asked> {
         let mut buffer = [0; MAX_FRAME];
         let received = match socket::receive(self.fds.socket, &mut buffer, Wait::No) {
             Ok(received) if received.len > 0 => received,
@@ -156,7 +222,11 @@ impl Template {
         };
         let frame = buffer.get(..received.len).unwrap_or_default();
         match (ToTemplate::decode(frame), received.fds, received.fd_count) {
-            (Ok(ToTemplate::Fork { serial }), [socket, ..], 1) => Some((serial, socket)),
+            (Ok(ToTemplate::Fork { serial, keeper }), [socket, ..], 1) => Some(Asked {
+                serial,
+                keeper,
+                socket,
+            }),
             _ => {
                 socket::close_all(&received);
                 None
@@ -164,14 +234,15 @@ impl Template {
         }
     }
 
-    fn fork_standby(&self, serial: Serial, watch: &mut Watch) -> Forked {
+    fn fork_standby(&self, asked: &Asked, watch: &mut Watch) -> Forked {
+        let (serial, socket) = (asked.serial, asked.socket);
         let failed = |errno: i32| {
             let report = FromTemplate::ForkFailed {
                 serial,
                 errno: errno as u32,
             };
             let _ = self.tell(report, None, Wait::Yes);
-            Forked::Template
+            Forked::Failed
         };
         let Some(place) = watch.children.iter_mut().find(|child| child.is_none()) else {
             return failed(EAGAIN);
@@ -181,7 +252,8 @@ impl Template {
             Ok(pid) => pid,
             Err(errno) => return failed(errno),
         };
-        *place = Some(Child { pid, serial });
+        let kind = Kind::Life { serial, socket };
+        *place = Some(Child { pid, kind });
         match syscalls::pidfd_open(pid) {
             Ok(pidfd) => {
                 let report = FromTemplate::Forked { serial, pid };
@@ -200,16 +272,41 @@ impl Template {
     fn reap(&self, watch: &mut Watch) {
         while let Ok((pid @ 1.., status)) = syscalls::reap() {
             let page = self.page;
+            let kind = watch.take(pid).map(|child| child.kind);
+            let is_life = matches!(kind, Some(Kind::Life { .. }));
+            if !is_life && (keeper::forget(page, pid) || kind.is_some()) {
+                continue;
+            }
             page.end_pid.store(pid, Ordering::Relaxed);
             page.end_status.store(status, Ordering::Relaxed);
             page.end_count.fetch_add(1, Ordering::Release);
-            for child in &mut watch.children {
-                if child.is_some_and(|child| child.pid == pid) {
-                    *child = None;
-                }
-            }
             // The controller knows by the pidfd; a queue that is full must not stop the template.
             let _ = self.tell(FromTemplate::Ended { pid, status }, None, Wait::No);
+            if let Some(Kind::Life { serial, socket }) = kind {
+                self.end_keeper(serial, watch);
+                syscalls::close(socket);
+            }
+        }
+    }
+
+    /// Ends the keeper of a life that was reaped. The control page, which the actor can write, says
+    /// who that is: so it must be a child of this template, and no life or standby.
+    fn end_keeper(&self, serial: Serial, watch: &mut Watch) {
+        let Some(pid) = self.page.keeper(serial) else {
+            return;
+        };
+        let known = watch
+            .children
+            .iter()
+            .flatten()
+            .any(|child| child.pid == pid);
+        if known || !is_child(pid) {
+            return;
+        }
+        syscalls::kill(pid, SIGKILL);
+        if let Some(place) = watch.children.iter_mut().find(|child| child.is_none()) {
+            let kind = Kind::Keeper;
+            *place = Some(Child { pid, kind });
         }
     }
 
@@ -217,7 +314,9 @@ impl Template {
     fn end(&self, watch: &Watch) -> ! {
         let woken = self.page.wake.load(Ordering::Acquire);
         for child in watch.children.iter().flatten() {
-            if !is_awake(woken, child.serial) {
+            if let Kind::Life { serial, .. } = child.kind
+                && !is_awake(woken, serial)
+            {
                 syscalls::kill(child.pid, SIGKILL);
             }
         }
@@ -225,10 +324,21 @@ impl Template {
     }
 }
 
-#[derive(PartialEq, Eq)]
+/// What a request asks for.
+#[derive(Debug)]
+pub struct Asked {
+    /// Which serial the standby waits for.
+    pub serial: Serial,
+    /// Whether it is to have a keeper.
+    pub keeper: bool,
+    /// The life's end of its socket.
+    pub socket: Fd,
+}
+
 enum Forked {
     Child,
     Template,
+    Failed,
 }
 
 /// Whether a standby of this serial may run, given the highest serial that may. Serials wrap.
@@ -248,6 +358,27 @@ impl Watch {
             signals,
             saved,
         })
+    }
+
+    /// The pid of the life that was called last.
+    fn life_of(&self, page: &ControlPage) -> Option<u32> {
+        let woken = page.wake.load(Ordering::Acquire);
+        let called = |child: &Child| match child.kind {
+            Kind::Life { serial, .. } if is_awake(woken, serial) => {
+                Some((woken.wrapping_sub(serial.0), child.pid))
+            }
+            _ => None,
+        };
+        let lives = self.children.iter().flatten().filter_map(called);
+        lives.min().map(|(_, pid)| pid)
+    }
+
+    /// Takes a child out of the table.
+    fn take(&mut self, pid: u32) -> Option<Child> {
+        self.children
+            .iter_mut()
+            .find(|child| child.is_some_and(|child| child.pid == pid))
+            .and_then(Option::take)
     }
 
     /// Waits; answers whether there is a request, and whether a child has ended.
@@ -273,12 +404,10 @@ impl Watch {
     }
 }
 
-/// How many threads this process has; 1 when that can't be found out.
-fn count_threads() -> u32 {
-    let Ok(directory) = syscalls::open_directory(c"/proc/self/task") else {
-        return 1;
-    };
-    let mut buffer = [0u8; 1024];
+/// How many threads this process has; `None` when that can't be found out.
+pub(crate) fn count_threads() -> Option<u32> {
+    let directory = syscalls::open_directory(c"/proc/self/task").ok()?;
+    let mut buffer = [0u8; 512];
     let mut threads = 0;
     while let Ok(len @ 1..) = syscalls::getdents64(directory, &mut buffer) {
         let mut rest = buffer.get(..len).unwrap_or_default();
@@ -290,7 +419,7 @@ fn count_threads() -> u32 {
         }
     }
     syscalls::close(directory);
-    threads.max(1)
+    (threads > 0).then_some(threads)
 }
 
 /// What the kernel would name the program: the file that was asked for, which may be a link to the

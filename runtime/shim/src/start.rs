@@ -17,7 +17,7 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use crate::environ;
 use crate::prefault::{self, ObjectInfo};
 use crate::serve::Template;
-use crate::{syscalls, text};
+use crate::{signals, syscalls, text};
 
 type Main = unsafe extern "C" fn(c_int, *mut *mut c_char, *mut *const c_char) -> c_int;
 type Hook = unsafe extern "C" fn();
@@ -130,6 +130,9 @@ unsafe extern "C" fn template_main(
     let Some(Ok(template)) = fds.map(|fds| Template::new(fds, fork, name)) else {
         syscalls::exit(126)
     };
+    if fds.is_some_and(|fds| fds.handlers) {
+        signals::install();
+    }
     // SAFETY: `environment` answers libc's own array.
     let life = unsafe { template.serve(environment) };
     // SAFETY: libc's variable; a life has one thread at this moment.
@@ -141,13 +144,13 @@ unsafe extern "C" fn template_main(
 }
 
 /// libc's idea of the environment, which constructors may have changed.
-fn environment() -> *const *const c_char {
+pub(crate) fn environment() -> *const *const c_char {
     // SAFETY: libc's variable; a template has one thread.
     unsafe { environ }
 }
 
 /// libc's fork, which runs the program's atfork handlers.
-fn fork() -> syscalls::Result<u32> {
+pub(crate) fn fork() -> syscalls::Result<u32> {
     // SAFETY: a template has one thread.
     match unsafe { libc_fork() } {
         -1 => Err(errno()),
@@ -184,6 +187,13 @@ impl Hidden {
         Self {
             name,
             found: AtomicPtr::new(ptr::null_mut()),
+        }
+    }
+
+    /// Looks it up now, for a function that may be called where that can't be done.
+    pub fn seek(&self) {
+        if let Some(found) = next(self.name) {
+            self.found.store(found, Ordering::Relaxed);
         }
     }
 

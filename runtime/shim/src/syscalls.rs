@@ -1,12 +1,13 @@
-//! The system calls, by hand: there is no libc to rely on, and where there is one (in a template)
-//! it belongs to the program, whose `errno` and locks are not ours to touch.
+//! The system calls on files, memory and children; those on signals are in `signal_calls`, those that
+//! say who there is in `life_calls`.
 //!
-//! Called by every other module. Each wrapper is safe to call and answers the errno on failure.
-//!
-//! Source: syscall(2) for the registers, the kernel's unistd.h for the numbers.
+//! Called by every other module. Each wrapper is safe to call and answers the errno on failure. Must
+//! never touch libc's `errno`.
 
 use core::ffi::{CStr, c_char, c_void};
 use core::sync::atomic::AtomicU32;
+
+use crate::kernel::{call, fd_arg, number};
 
 /// An fd, by number: no destructor may run in a child that is about to become a program.
 pub type Fd = i32;
@@ -16,134 +17,14 @@ pub type Result<T> = core::result::Result<T, i32>;
 /// A signal mask as the kernel has it.
 pub type SignalMask = u64;
 
-/// The numbers of the calls.
-#[cfg(target_arch = "x86_64")]
-mod number {
-    pub const READ: usize = 0;
-    pub const CLOSE: usize = 3;
-    pub const MMAP: usize = 9;
-    pub const RT_SIGPROCMASK: usize = 14;
-    pub const MADVISE: usize = 28;
-    pub const GETPID: usize = 39;
-    pub const SENDMSG: usize = 46;
-    pub const RECVMSG: usize = 47;
-    pub const CLONE: usize = 56;
-    pub const WAIT4: usize = 61;
-    pub const KILL: usize = 62;
-    pub const FCNTL: usize = 72;
-    pub const SETPGID: usize = 109;
-    pub const PRCTL: usize = 157;
-    pub const FUTEX: usize = 202;
-    pub const GETDENTS64: usize = 217;
-    pub const EXIT_GROUP: usize = 231;
-    pub const OPENAT: usize = 257;
-    pub const READLINKAT: usize = 267;
-    pub const PPOLL: usize = 271;
-    pub const SIGNALFD4: usize = 289;
-    pub const DUP3: usize = 292;
-    pub const EXECVEAT: usize = 322;
-    pub const PIDFD_OPEN: usize = 434;
-}
-
-/// The numbers of the calls.
-#[cfg(target_arch = "aarch64")]
-mod number {
-    pub const DUP3: usize = 24;
-    pub const FCNTL: usize = 25;
-    pub const OPENAT: usize = 56;
-    pub const CLOSE: usize = 57;
-    pub const GETDENTS64: usize = 61;
-    pub const READ: usize = 63;
-    pub const PPOLL: usize = 73;
-    pub const SIGNALFD4: usize = 74;
-    pub const READLINKAT: usize = 78;
-    pub const EXIT_GROUP: usize = 94;
-    pub const FUTEX: usize = 98;
-    pub const KILL: usize = 129;
-    pub const RT_SIGPROCMASK: usize = 135;
-    pub const SETPGID: usize = 154;
-    pub const PRCTL: usize = 167;
-    pub const GETPID: usize = 172;
-    pub const SENDMSG: usize = 211;
-    pub const RECVMSG: usize = 212;
-    pub const CLONE: usize = 220;
-    pub const MMAP: usize = 222;
-    pub const MADVISE: usize = 233;
-    pub const WAIT4: usize = 260;
-    pub const EXECVEAT: usize = 281;
-    pub const PIDFD_OPEN: usize = 434;
-}
-
 /// Where relative paths start: the working directory.
 pub const AT_FDCWD: Fd = -100;
-/// ECHILD, EINTR, EAGAIN: the errnos that are decided by.
+/// EINTR, EAGAIN, EINVAL: the errnos that are decided by.
 pub const EINTR: i32 = 4;
 /// See [`EINTR`].
 pub const EAGAIN: i32 = 11;
-
-/// The call itself.
-///
-/// # Safety
-/// As the call demands of its arguments.
-#[cfg(target_arch = "x86_64")]
-unsafe fn raw(number: usize, a: [usize; 6]) -> isize {
-    let result: isize;
-    // SAFETY: the registers are those of the calling convention of the kernel; what the call does
-    // to memory is the caller's promise.
-    unsafe {
-        core::arch::asm!(
-            "syscall",
-            inlateout("rax") number => result,
-            in("rdi") a[0], in("rsi") a[1], in("rdx") a[2],
-            in("r10") a[3], in("r8") a[4], in("r9") a[5],
-            lateout("rcx") _, lateout("r11") _,
-            options(nostack),
-        );
-    }
-    result
-}
-
-/// The call itself.
-///
-/// # Safety
-/// As the call demands of its arguments.
-#[cfg(target_arch = "aarch64")]
-unsafe fn raw(number: usize, a: [usize; 6]) -> isize {
-    let result: isize;
-    // SAFETY: as for the other architecture.
-    unsafe {
-        core::arch::asm!(
-            "svc #0",
-            in("x8") number,
-            inlateout("x0") a[0] => result,
-            in("x1") a[1], in("x2") a[2], in("x3") a[3], in("x4") a[4], in("x5") a[5],
-            options(nostack),
-        );
-    }
-    result
-}
-
-/// A call with its answer sorted.
-///
-/// # Safety
-/// As the call demands of its arguments.
-unsafe fn call<const N: usize>(number: usize, arguments: [usize; N]) -> Result<usize> {
-    let mut all = [0; 6];
-    for (place, argument) in all.iter_mut().zip(arguments) {
-        *place = argument;
-    }
-    // SAFETY: the caller's promise.
-    let result = unsafe { raw(number, all) };
-    if (-4095..0).contains(&result) {
-        Err(-result as i32)
-    } else {
-        Ok(result as usize)
-    }
-}
-
-fn fd_arg(fd: Fd) -> usize {
-    fd as isize as usize
-}
+/// See [`EINTR`].
+pub const EINVAL: i32 = 22;
 
 /// Ends the process, all threads.
 pub fn exit(code: i32) -> ! {
@@ -190,6 +71,17 @@ pub fn open_directory(path: &CStr) -> Result<Fd> {
         O_DIRECTORY_CLOEXEC,
         0,
     ];
+    // SAFETY: `path` is a C string.
+    unsafe { call(number::OPENAT, arguments) }.map(|fd| fd as Fd)
+}
+
+/// Opens a file for reading, CLOEXEC.
+///
+/// # Errors
+/// The errno.
+pub fn open_to_read(path: &CStr) -> Result<Fd> {
+    const O_CLOEXEC: usize = 0o200_0000;
+    let arguments = [fd_arg(AT_FDCWD), path.as_ptr().addr(), O_CLOEXEC, 0];
     // SAFETY: `path` is a C string.
     unsafe { call(number::OPENAT, arguments) }.map(|fd| fd as Fd)
 }
@@ -414,6 +306,21 @@ pub fn set_name(name: &[u8; 16]) {
     const PR_SET_NAME: usize = 15;
     // SAFETY: the kernel reads at most 16 bytes.
     let _ = unsafe { call(number::PRCTL, [PR_SET_NAME, name.as_ptr().addr(), 0, 0, 0]) };
+}
+
+/// The name of this thread, as [`set_name`] takes it.
+#[must_use]
+pub fn name() -> [u8; 16] {
+    const PR_GET_NAME: usize = 16;
+    let mut name = [0; 16];
+    // SAFETY: the kernel writes at most 16 bytes, a NUL among them.
+    let _ = unsafe {
+        call(
+            number::PRCTL,
+            [PR_GET_NAME, name.as_mut_ptr().addr(), 0, 0, 0],
+        )
+    };
+    name
 }
 
 /// Sleeps while `word` is `expected`; may return for no reason.

@@ -1,15 +1,17 @@
 //! Control groups, version 2: what a life started ends with it (DESIGN invariant 2).
 //!
 //! The controller makes one cgroup an actor, spawns the template into it, and asks it for members
-//! and for their end. Both files are opened beforehand, so that neither question opens a file on
-//! the restart path (DESIGN invariant 3). Must never touch a cgroup that it did not create.
+//! and for their end. The list of members is opened beforehand, so that asking for it opens no file on
+//! the restart path (DESIGN invariant 3); directory and `cgroup.kill` are needed seldom and opened when
+//! they are, because a site holds the fds of thousands of cgroups. Must never touch a cgroup that it
+//! did not create.
 
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Access, Mode, OFlags};
 
 /// The longest line of `cgroup.procs`, in bytes: a 32-bit number and its line end.
 const MAX_PID_LINE: usize = 12;
@@ -75,9 +77,7 @@ fn unescape(field: &str) -> String {
 #[derive(Debug)]
 pub struct Cgroup {
     path: PathBuf,
-    directory: OwnedFd,
     procs: OwnedFd,
-    kill: OwnedFd,
 }
 
 impl Cgroup {
@@ -101,12 +101,8 @@ impl Cgroup {
     }
 
     fn open(path: &Path) -> io::Result<Self> {
-        let open = |name: &str, flags: OFlags| {
-            rustix::fs::open(path.join(name), flags | OFlags::CLOEXEC, Mode::empty())
-        };
-        let directory = open("", OFlags::RDONLY | OFlags::DIRECTORY)?;
-        let procs = open("cgroup.procs", OFlags::RDONLY)?;
-        let kill = open("cgroup.kill", OFlags::WRONLY).map_err(|errno| match errno {
+        let kill = path.join("cgroup.kill");
+        rustix::fs::access(&kill, Access::WRITE_OK).map_err(|errno| match errno {
             rustix::io::Errno::NOENT => io::Error::new(
                 io::ErrorKind::Unsupported,
                 "this kernel has no cgroup.kill (5.14)",
@@ -115,9 +111,7 @@ impl Cgroup {
         })?;
         Ok(Self {
             path: path.to_owned(),
-            directory,
-            procs,
-            kill,
+            procs: open_file(&path.join("cgroup.procs"), OFlags::RDONLY)?,
         })
     }
 
@@ -127,10 +121,18 @@ impl Cgroup {
         &self.path
     }
 
-    /// Its directory, for [`crate::Spawn::cgroup`].
+    /// Opens its directory, for [`crate::Spawn::cgroup`].
+    ///
+    /// # Errors
+    /// The kernel's (ENOENT once it was removed, EMFILE).
+    pub fn directory(&self) -> io::Result<OwnedFd> {
+        open_file(&self.path, OFlags::RDONLY | OFlags::DIRECTORY)
+    }
+
+    /// The open list of its members, `cgroup.procs`: a pid a line, read from offset 0 each time.
     #[must_use]
-    pub fn directory(&self) -> BorrowedFd<'_> {
-        self.directory.as_fd()
+    pub fn procs(&self) -> BorrowedFd<'_> {
+        self.procs.as_fd()
     }
 
     /// Stores the pids of its members into `members`, which is emptied first; zombies are not
@@ -175,11 +177,12 @@ impl Cgroup {
     /// included.
     ///
     /// # Errors
-    /// The kernel's (ENODEV once it was removed).
+    /// The kernel's (ENOENT once it was removed, EMFILE).
     ///
     /// Source: cgroup.kill in the kernel's cgroup-v2 documentation.
     pub fn kill_all(&self) -> io::Result<()> {
-        rustix::io::pwrite(&self.kill, b"1", 0)?;
+        let kill = open_file(&self.path.join("cgroup.kill"), OFlags::WRONLY)?;
+        rustix::io::pwrite(kill, b"1", 0)?;
         Ok(())
     }
 
@@ -190,6 +193,14 @@ impl Cgroup {
     pub fn remove(&self) -> io::Result<()> {
         remove_tree(&self.path, MAX_DEPTH)
     }
+}
+
+fn open_file(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::open(
+        path,
+        flags | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?)
 }
 
 fn remove_tree(path: &Path, depth: usize) -> io::Result<()> {

@@ -4,6 +4,7 @@
 //! `/proc`) and racy by nature: the caller sweeps again until nothing is left, and makes sure of each
 //! pid by a pidfd opened before it was looked at. Must never signal anybody itself.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 
@@ -34,20 +35,19 @@ pub fn children_of(pid: u32) -> io::Result<Vec<u32>> {
 /// # Errors
 /// As [`children_of`].
 pub fn descendants_of(pid: u32) -> io::Result<Vec<u32>> {
-    let parents = parents()?;
-    let mut found: Vec<u32> = Vec::new();
-    let mut generation = vec![pid];
-    while !generation.is_empty() {
-        let is_child = |(child, parent): &&(u32, u32)| {
-            generation.contains(parent) && *child != pid && !found.contains(child)
-        };
-        generation = parents
-            .iter()
-            .filter(is_child)
-            .map(|(child, _)| *child)
-            .collect();
-        found.extend(&generation);
+    let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
+    for (child, parent) in parents()? {
+        children.entry(parent).or_default().push(child);
     }
+    // A child is listed under one parent, and its list is taken out: nobody is found twice, also where a
+    // pid was given out anew during the look.
+    let mut found = children.remove(&pid).unwrap_or_default();
+    let mut next = 0;
+    while let Some(parent) = found.get(next) {
+        found.extend(children.remove(parent).unwrap_or_default());
+        next += 1;
+    }
+    found.retain(|found| *found != pid);
     Ok(found)
 }
 

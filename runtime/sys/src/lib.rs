@@ -16,11 +16,13 @@ pub mod life_socket;
 pub mod mapping;
 pub mod memfd;
 pub mod pidfd;
+pub mod probe;
 pub mod process;
 pub mod seqpacket;
 pub mod signals;
 pub mod spawn;
 pub mod wait_status;
+pub mod warm;
 
 mod spawn_child;
 

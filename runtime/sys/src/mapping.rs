@@ -67,6 +67,12 @@ impl Drop for Region {
     }
 }
 
+/// The size of a page in bytes: blocks are whole numbers of it.
+#[must_use]
+pub fn page_size() -> u64 {
+    rustix::param::page_size() as u64
+}
+
 fn invalid(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }

@@ -53,6 +53,21 @@ const INFO_EXIT: u64 = 1 << 3;
 const GET_INFO: libc::c_ulong =
     3 << 30 | (size_of::<PidFdInfo>() as libc::c_ulong) << 16 | 0xff << 8 | 11;
 
+/// `siginfo_t` of a queued signal: 128 bytes. Source: asm-generic/siginfo.h.
+#[repr(C)]
+struct Queued {
+    number: i32,
+    errno: i32,
+    code: i32,
+    padding: i32,
+    pid: i32,
+    uid: u32,
+    value: u64,
+    rest: [u64; 12],
+}
+
+const _: () = assert!(size_of::<Queued>() == 128);
+
 impl PidFd {
     /// Opens a pidfd by number. Safe only for a child that was not reaped yet.
     ///
@@ -82,6 +97,41 @@ impl PidFd {
     /// Source: pidfd_send_signal(2).
     pub fn send_signal(&self, signal: Signal) -> io::Result<()> {
         Ok(rustix::process::pidfd_send_signal(&self.0, signal)?)
+    }
+
+    /// Queues a signal with a value (`si_code` SI_QUEUE). `number` may be one that libc keeps to
+    /// itself, which [`Signal`] has no name for.
+    ///
+    /// # Errors
+    /// ESRCH when the process was reaped, EAGAIN when too many signals are queued for its user.
+    ///
+    /// Source: pidfd_send_signal(2), sigqueue(3).
+    pub fn queue_signal(&self, number: i32, value: u64) -> io::Result<()> {
+        let info = Queued {
+            number,
+            errno: 0,
+            code: libc::SI_QUEUE,
+            padding: 0,
+            pid: std::process::id() as i32,
+            uid: rustix::process::getuid().as_raw(),
+            value,
+            rest: [0; 12],
+        };
+        // SAFETY: an open pidfd, and a siginfo that outlives the call.
+        let done = unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                self.0.as_raw_fd(),
+                number,
+                &raw const info,
+                0,
+            )
+        };
+        if done == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
     }
 
     /// Whether the process has ended, all its threads included. Never blocks.

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use rustix::event::Timespec;
 pub use rustix::event::{PollFd, PollFlags};
-use rustix::process::Resource;
+use rustix::process::{Resource, Rlimit};
 
 use crate::WaitStatus;
 
@@ -46,6 +46,18 @@ pub fn set_name(name: &str) -> io::Result<()> {
 /// Source: setsid(2).
 pub fn setsid() -> io::Result<()> {
     Ok(rustix::process::setsid().map(drop)?)
+}
+
+/// Whether the kernel is writing the core dump of a process, which may take long.
+///
+/// Source: CoreDumping in proc_pid_status(5).
+#[must_use]
+pub fn is_dumping_core(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    status.lines().any(|line| {
+        line.strip_prefix("CoreDumping:")
+            .is_some_and(|is| is.trim() == "1")
+    })
 }
 
 /// The real user id of this process.
@@ -103,15 +115,28 @@ pub fn is_tmpfs(path: &Path) -> io::Result<bool> {
     Ok(rustix::fs::statfs(path)?.f_type == 0x0102_1994)
 }
 
-/// Raises the soft limit of open fds to the hard one; answers the new limit. Actors are given the
-/// limit that was found before, by the caller: this is the controller's own need.
+/// Raises the soft limit of open fds to the hard one, and both to `wanted` where that is more and this
+/// process may (CAP_SYS_RESOURCE); answers the new limit. Actors are given the limit that was found
+/// before, by the caller: this is the controller's own need.
 ///
 /// # Errors
 /// The kernel's.
 ///
-/// Source: RLIMIT_NOFILE in setrlimit(2).
-pub fn raise_nofile_limit() -> io::Result<u64> {
+/// Source: RLIMIT_NOFILE in setrlimit(2); /proc/sys/fs/nr_open in proc_sys_fs(5).
+pub fn raise_nofile_limit(wanted: u64) -> io::Result<u64> {
     let mut limit = rustix::process::getrlimit(Resource::Nofile);
+    if limit.maximum.is_some_and(|maximum| maximum < wanted) {
+        let most = std::fs::read_to_string("/proc/sys/fs/nr_open").ok();
+        let most = most.and_then(|text| text.trim().parse().ok());
+        let more = Some(wanted.min(most.unwrap_or(wanted)));
+        let raised = Rlimit {
+            current: more,
+            maximum: more,
+        };
+        if more > limit.maximum && rustix::process::setrlimit(Resource::Nofile, raised).is_ok() {
+            limit = raised;
+        }
+    }
     limit.current = limit.maximum;
     rustix::process::setrlimit(Resource::Nofile, limit)?;
     Ok(limit.maximum.unwrap_or(u64::MAX))

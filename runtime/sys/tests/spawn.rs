@@ -190,7 +190,8 @@ fn a_program_is_born_into_its_cgroup_and_dies_with_it() {
     let exe = program("/bin/sh");
     let argv = strings(&["sh", "-c", "sleep 1000 & sleep 1000"]);
     let envp = strings(&["PATH=/usr/bin:/bin"]);
-    let spawn = Spawn::new(exe.as_fd(), &argv, &envp).cgroup(Some(group.directory()));
+    let directory = group.directory().unwrap();
+    let spawn = Spawn::new(exe.as_fd(), &argv, &envp).cgroup(Some(directory.as_fd()));
     let (pid, pidfd) = spawn.setsid(true).spawn().unwrap();
     let mut members = Vec::new();
     group.members(&mut members).unwrap();

@@ -293,3 +293,31 @@ fn gone_without_ended_is_ignored() {
     assert_eq!(rig.step(Event::Gone { actor, life }), [""; 0]);
     assert_eq!(rig.state("a"), Some(ActorState::Running));
 }
+
+#[test]
+fn h9_a_life_restarts_at_once_only_if_it_is_alone_and_its_badness_allows() {
+    let mut rig = Rig::new();
+    rig.up(1, &["a"]);
+    rig.up_ordinary("o");
+    let at_once = |rig: &Rig, actor| rig.controller.restarts_at_once(rig.key(actor));
+    assert!(at_once(&rig, "a"));
+    assert!(!at_once(&rig, "o"), "an ordinary actor is never restarted");
+    rig.run("b", 1);
+    assert!(!at_once(&rig, "a"), "a load makes a second member");
+    rig.load_failed("b");
+    assert!(at_once(&rig, "a"));
+    rig.up(1, &["c"]);
+    assert!(!at_once(&rig, "a") && !at_once(&rig, "c"));
+}
+
+#[test]
+fn h26_a_life_whose_failure_restarts_the_site_does_not_restart_at_once() {
+    let mut rig = Rig::new();
+    rig.up(1, &["a"]);
+    let limit = rig.controller.limits().max_badness;
+    for _ in 0..limit {
+        assert!(rig.controller.restarts_at_once(rig.key("a")));
+        rig.fails("a");
+    }
+    assert!(!rig.controller.restarts_at_once(rig.key("a")));
+}

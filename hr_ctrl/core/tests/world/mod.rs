@@ -221,9 +221,50 @@ impl World {
         let effects = self.controller.step(event.clone());
         self.judge.observe(&event, &effects, &self.controller);
         self.write_catalogue();
+        self.check_relays();
         for effect in effects {
             self.carry_out(effect);
         }
+    }
+
+    /// What the controller says would restart at once does: its failure now, and at any time from now,
+    /// comes to exactly its own next life.
+    fn check_relays(&mut self) {
+        let at_once = self.controller.actors().map(|view| view.key);
+        let at_once = at_once.filter(|key| self.controller.restarts_at_once(*key));
+        let Some(actor) = at_once.into_iter().next() else {
+            return;
+        };
+        self.tally.count("life that may wake its successor");
+        let mut controller = self.controller.clone();
+        let Some(life) = controller.view(actor).and_then(|view| view.life) else {
+            panic!("{actor:?} restarts at once without a life");
+        };
+        let at_ms = self.now + self.dice.clone().below(2 * LIMITS.interval_ms);
+        let ended = Event::Ended {
+            actor,
+            life,
+            clean: false,
+            at_ms,
+        };
+        let effects = controller.step(ended);
+        assert!(
+            matches!(effects[..], [Effect::GroupRestarts { .. }]),
+            "{effects:?}"
+        );
+        let effects = controller.step(Event::Gone { actor, life });
+        let [
+            Effect::Begin {
+                actor: begun,
+                life: next,
+                ticket: None,
+                ..
+            },
+        ] = effects[..]
+        else {
+            panic!("{effects:?}");
+        };
+        assert_eq!((begun, next), (actor, life.next()));
     }
 
     fn carry_out(&mut self, effect: Effect) {

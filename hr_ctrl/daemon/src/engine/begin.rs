@@ -9,6 +9,7 @@
 //! that word, by exactly the serial of the one standby there is.
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use hr_ctrl_core::{ActorKey, Kind, Ticket};
@@ -30,6 +31,7 @@ impl Engine {
         aid: Aid,
         ticket: Option<Ticket>,
     ) {
+        self.forbid(actor);
         let Some(runtime) = self.actors.get_mut(&actor) else {
             return;
         };
@@ -65,11 +67,17 @@ impl Engine {
             None => true,
             Some(queued) => queued == begin.life && !begin.stopped,
         };
-        let standby = runtime.standby.take();
-        if let Some(unfit) = standby.as_ref().filter(|standby| !fits(standby)) {
-            let _ = unfit.pidfd.send_signal(refrain_sys::Signal::KILL);
-        }
-        match standby.filter(fits) {
+        // The next one moves up. Its frame is queued once the life before it is known to have begun.
+        let next = runtime.spare.take();
+        let standby = std::mem::replace(&mut runtime.standby, next);
+        let standby = match standby {
+            Some(unfit) if !fits(&unfit) => {
+                runtime.discard(unfit);
+                runtime.standby.take()
+            }
+            standby => standby,
+        };
+        match standby {
             Some(standby) => {
                 runtime.start = Some(match runtime.template.as_ref().map(|t| t.kind) {
                     Some(StartKind::Exec) => "exec",
@@ -97,17 +105,21 @@ impl Engine {
             };
             if !queue_start(runtime, &standby, &frame, self.null.as_fd()) {
                 // It would wait for its frame for ever; another one is forked, for another try.
-                let _ = standby.pidfd.send_signal(refrain_sys::Signal::KILL);
+                runtime.discard(standby);
                 runtime.begin = Some(begin);
                 self.fork_failed(actor, "its standby does not take its start");
                 return;
             }
         }
-        runtime
-            .control
-            .wake
-            .store(standby.serial.0, Ordering::Release);
-        let _ = futex::wake(&runtime.control.wake, i32::MAX as u32);
+        let page = &runtime.control;
+        page.set_aid(standby.serial, begin.aid);
+        // `go` first: whoever is awake finds that the controller has begun it.
+        page.go.store(standby.serial.0, Ordering::Release);
+        page.wake.store(standby.serial.0, Ordering::Release);
+        let _ = futex::wake(&page.wake, i32::MAX as u32);
+        if page.declined.load(Ordering::Acquire) == standby.serial.0 {
+            let _ = futex::wake(&page.go, i32::MAX as u32);
+        }
         runtime.life = Some(Life {
             no: begin.life,
             aid: begin.aid,
@@ -118,7 +130,10 @@ impl Engine {
             generation: runtime.generation,
             began_ms: clock::now_monotonic_ms(),
             reaped: false,
+            asked: false,
+            told: false,
             ended: false,
+            over: false,
             waits: false,
             sweeping: false,
         });
@@ -139,7 +154,7 @@ impl Engine {
         actor: ActorKey,
         life: LifeNo,
         aid: Aid,
-        socket: std::os::fd::OwnedFd,
+        socket: Arc<std::os::fd::OwnedFd>,
     ) {
         self.reserve_aids(aid);
         let restarts = self.core.view(actor).map_or(0, |view| view.restarts);
@@ -147,7 +162,7 @@ impl Engine {
             return;
         };
         runtime.last_aid = Some(aid);
-        let (Some(running), Ok(page)) = (&runtime.life, runtime.page.try_clone()) else {
+        let Some(running) = &runtime.life else {
             return;
         };
         if running.no != life {
@@ -163,7 +178,8 @@ impl Engine {
             serial: running.serial,
             capability: running.capability,
             socket,
-            page,
+            page: Arc::clone(&runtime.page),
+            control: Arc::clone(&runtime.control),
         });
         if runtime.gid.is_some() {
             let name = runtime.name;
@@ -180,8 +196,15 @@ impl Engine {
         if runtime.spec.fresh_layout {
             self.drop_template(actor);
             self.build_template(actor);
-        } else {
+            return;
+        }
+        self.queue_ahead(actor);
+        let gid = self.core.view(actor).and_then(|view| view.gid);
+        let alone = gid.is_none_or(|gid| self.core.members(gid).nth(1).is_none());
+        if alone {
             self.want_standby(actor);
+        } else {
+            self.want_standby_soon(actor);
         }
     }
 
@@ -198,7 +221,10 @@ impl Engine {
             return;
         };
         let next = running.no.next();
-        let Some(mut standby) = runtime.standby.take() else {
+        let Some(mut standby) = runtime
+            .standby
+            .take_if(|standby| standby.start_queued.is_none())
+        else {
             return;
         };
         let frame = StartFrame {
@@ -210,6 +236,8 @@ impl Engine {
             standby.start_queued = Some(next);
         }
         runtime.standby = Some(standby);
+        self.tell_standby(actor);
+        self.arm_relay(actor);
     }
 }
 
@@ -222,10 +250,17 @@ fn queue_start(
 ) -> bool {
     let mut buffer = [0; MAX_FRAME];
     let len = frame.encode(&mut buffer);
+    let output = match &runtime.output {
+        Some(output) if runtime.stdio.is_none() => match output.writer() {
+            Ok(writer) => Some(writer),
+            Err(_) => return false,
+        },
+        _ => None,
+    };
     let fds = match &runtime.stdio {
         Some(fds) => fds.each_ref().map(AsFd::as_fd),
         None => {
-            let output = runtime.output.as_ref().map_or(null, AsFd::as_fd);
+            let output = output.as_ref().map_or(null, AsFd::as_fd);
             [null, output, output]
         }
     };

@@ -1,9 +1,12 @@
 //! The end of a life: the first step of the restart path.
 //!
 //! The kernel's notice is the life's pidfd, readable once all its threads are gone: from then on
-//! nothing of the old life can write to a block (invariant 2). Then one read of the actor's cgroup
-//! (no file is opened) tells whether a child is left that the life started. Usually none is, and
-//! `Ended` and `Gone` go to the core back to back. Otherwise the children are ended first.
+//! nothing of the old life can write to a block (invariant 2). A life of one thread may say so itself
+//! before that, when it has closed its files and will never run a line of its program again
+//! (`stopped` in the control page): that is as good, and does not wait for its memory. Then one read
+//! of the actor's cgroup (no file is opened) tells whether a child is left that the life started.
+//! Usually none is, and `Ended` and `Gone` go to the core back to back. Otherwise the children are ended
+//! first.
 
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
@@ -13,8 +16,9 @@ use hr_ctrl_core::{ActorKey, Event};
 use refrain_abi::{LifeNo, Serial};
 use refrain_sys::{PidFd, Signal, WaitStatus, clock};
 
-use super::runtime::ActorRuntime;
+use super::runtime::{ActorRuntime, Dying, Standby};
 use super::{Engine, SharedEngine};
+use crate::site::Notice;
 use crate::{pmm, watch};
 
 /// After how many rounds of a sweep the whole cgroup of the actor is killed, template included.
@@ -27,43 +31,107 @@ const ROUND_MS: u64 = 50;
 impl Engine {
     /// A pidfd that we watch has become readable: a life's, or a standby's.
     pub(super) fn child_ended(&mut self, actor: ActorKey, serial: Serial) {
-        self.tell_restart(actor, true);
+        self.book_if_begun(actor, serial);
         let Some(runtime) = self.actors.get_mut(&actor) else {
             return;
         };
-        if runtime
-            .standby
-            .take_if(|standby| standby.serial == serial)
-            .is_some()
+        if let Some(at) = runtime
+            .dying
+            .iter()
+            .position(|dying| dying.serial == serial)
         {
-            // Killed from outside, or by the kernel for want of memory.
+            runtime.dying.swap_remove(at);
+            return;
+        }
+        let Some(life) = runtime.life.as_mut().filter(|life| life.serial == serial) else {
+            return self.standby_ended(actor, serial);
+        };
+        life.over = true;
+        if self.is_relay_claimed(actor) {
+            return self.follow_relay(actor);
+        }
+        self.life_ended(actor, Notice::Kernel);
+    }
+
+    /// A standby was killed from outside, or by the kernel for want of memory.
+    fn standby_ended(&mut self, actor: ActorKey, serial: Serial) {
+        let Some(runtime) = self.actors.get_mut(&actor) else {
+            return;
+        };
+        let is_it = |standby: &mut Standby| standby.serial == serial;
+        if runtime.spare.take_if(is_it).is_some() {
             return self.want_standby(actor);
         }
-        let Some(life) = runtime
-            .life
-            .as_mut()
-            .filter(|life| life.serial == serial && !life.ended)
-        else {
+        if runtime.standby.take_if(is_it).is_none() {
+            return;
+        }
+        runtime.standby = runtime.spare.take();
+        // A relay to it is void. If a life has claimed it, the next one begins in the ordinary way.
+        if self.is_relay_claimed(actor) {
+            self.follow_relay(actor);
+        } else {
+            self.forbid(actor);
+        }
+        self.queue_ahead(actor);
+        self.want_standby(actor);
+    }
+
+    /// A life has closed its files and sleeps for good: all that the next one waits for is done.
+    pub(super) fn life_stopped(&mut self, actor: ActorKey, serial: Serial) {
+        let life = self.actors.get(&actor).and_then(|r| r.life.as_ref());
+        if life.is_some_and(|life| life.serial == serial && !life.ended) {
+            self.life_ended(actor, Notice::Fault);
+        }
+    }
+
+    /// The life that runs has ended: restart path.
+    fn life_ended(&mut self, actor: ActorKey, notice: Notice) {
+        self.forbid(actor);
+        let Some(runtime) = self.actors.get_mut(&actor) else {
+            return;
+        };
+        let Some(life) = runtime.life.as_mut().filter(|life| !life.ended) else {
             return;
         };
         life.ended = true;
-        let (no, pid) = (life.no, life.pid);
-        let clean = runtime.control.clean.load(Ordering::Acquire) == serial.0;
-        // Which of the two notices of an end comes first is the kernel's choice.
-        runtime.last_pid = (!life.reaped).then_some(pid);
-        let orphan = (life.generation != runtime.generation).then(|| Rc::clone(&life.pidfd));
-        let at_ms = clock::now_monotonic_ms();
-        self.step(Event::Ended {
-            actor,
-            life: no,
-            clean,
-            at_ms,
-        });
+        let (no, pid, told) = (life.no, life.pid, life.told);
+        let by_kernel = life.over.then(|| Rc::clone(&life.pidfd));
+        let orphaned = life.generation != runtime.generation;
+        if !told {
+            runtime.last_notice = Some(notice);
+        }
+        self.tell_end(actor);
         self.settle(actor);
+        let clean = self
+            .actors
+            .get(&actor)
+            .is_some_and(|runtime| runtime.was_clean == Some(no));
         self.after_end(actor, no, clean);
-        if let Some(pidfd) = orphan {
+        if let (Some(pidfd), true) = (by_kernel, orphaned) {
             actix_rt::spawn(learn_end(self.shared(), actor, pid, pidfd));
         }
+    }
+
+    /// Tells the core that the life has ended, once.
+    pub(super) fn tell_end(&mut self, actor: ActorKey) {
+        let Some(runtime) = self.actors.get_mut(&actor) else {
+            return;
+        };
+        let Some(life) = runtime.life.as_mut().filter(|life| !life.told) else {
+            return;
+        };
+        life.told = true;
+        let clean = runtime.control.clean.load(Ordering::Acquire) == life.serial.0;
+        runtime.was_clean = clean.then_some(life.no);
+        // Which of the two notices of an end comes first is the kernel's choice.
+        runtime.last_pid = (!life.reaped).then_some(life.pid);
+        let ended = Event::Ended {
+            actor,
+            life: life.no,
+            clean,
+            at_ms: clock::now_monotonic_ms(),
+        };
+        self.step(ended);
     }
 
     /// Reports `Gone` of a life that has ended, or sees to what it left behind.
@@ -96,15 +164,20 @@ impl Engine {
         if runtime.building {
             return;
         }
-        let nothing_left = runtime.left_behind().is_empty();
-        let Some(life) = runtime
-            .life
-            .as_mut()
-            .filter(|life| life.ended && !life.sweeping)
-        else {
+        let Some(life) = runtime.life.as_ref().filter(|l| l.ended && !l.sweeping) else {
             return;
         };
         let no = life.no;
+        let mut members = std::mem::take(&mut self.members);
+        runtime.left_behind(&mut members);
+        let nothing_left = members.is_empty();
+        self.members = members;
+        let Some(runtime) = self.actors.get_mut(&actor) else {
+            return;
+        };
+        let Some(life) = runtime.life.as_mut() else {
+            return;
+        };
         if nothing_left {
             self.gone(actor, no);
         } else {
@@ -113,16 +186,30 @@ impl Engine {
         }
     }
 
-    fn gone(&mut self, actor: ActorKey, life: LifeNo) {
-        if let Some(runtime) = self.actors.get_mut(&actor) {
+    pub(super) fn gone(&mut self, actor: ActorKey, no: LifeNo) {
+        let Some(runtime) = self.actors.get_mut(&actor) else {
+            return;
+        };
+        if let Some(life) = runtime.life.take_if(|life| !life.over) {
+            let asked = life.asked.then(|| Rc::clone(&life.pidfd));
+            runtime.dying.push(Dying {
+                serial: life.serial,
+                pid: life.pid,
+                pidfd: life.pidfd,
+            });
+            asked.into_iter().for_each(|pidfd| self.end_later(pidfd));
+            self.end_lingering(actor);
+        } else {
             runtime.life = None;
         }
         self.drop_retired(actor);
-        self.step(Event::Gone { actor, life });
+        self.step(Event::Gone { actor, life: no });
     }
 
     /// Off the path: what the end means for the requests, the catalogue and `aps`.
-    fn after_end(&mut self, actor: ActorKey, life: LifeNo, clean: bool) {
+    pub(super) fn after_end(&mut self, actor: ActorKey, life: LifeNo, clean: bool) {
+        self.tell_restarts(actor, false);
+        self.note_failure(actor);
         self.parts.pmm.do_send(pmm::LifeEnded { actor, life });
         let restarts = self.core.view(actor).map_or(0, |view| view.restarts);
         let Some(runtime) = self.actors.get_mut(&actor) else {
@@ -141,25 +228,40 @@ impl Engine {
 }
 
 impl ActorRuntime {
-    /// The pids of what the life that has ended left behind.
-    pub(super) fn left_behind(&self) -> Vec<u32> {
+    /// Ends a standby that will not be used.
+    pub(super) fn discard(&mut self, standby: Standby) {
+        let _ = standby.pidfd.send_signal(Signal::KILL);
+        self.dying.push(Dying::of_standby(standby));
+    }
+
+    /// The pids of what the life that has ended left behind, into `left`.
+    pub(super) fn left_behind(&self, left: &mut Vec<u32>) {
         let template = self.template.as_ref().map(|template| template.template.pid);
         let retired = self.retired.as_ref().map(|template| template.pid);
-        let mut left = self.contained.members(&[template, retired]);
+        left.clear();
+        self.contained.members_into(&[template, retired], left);
         let known = [
             template,
             retired,
             self.standby.as_ref().map(|standby| standby.pid),
+            self.spare.as_ref().map(|standby| standby.pid),
             self.life.as_ref().map(|life| life.pid),
         ];
-        left.retain(|pid| !known.contains(&Some(*pid)));
-        left
+        // The template takes a keeper's word away when it has reaped it.
+        let keepers = self.control.keepers.each_ref();
+        let keepers = keepers.map(|word| word.load(Ordering::Acquire) as u32);
+        left.retain(|pid| {
+            !known.contains(&Some(*pid))
+                && !keepers.contains(pid)
+                && !self.dying.iter().any(|dying| dying.pid == *pid)
+        });
     }
 
     /// The template has reaped `pid`.
     pub(super) fn reaped(&mut self, pid: u32, status: WaitStatus) {
         let current = self.life.as_mut().filter(|life| life.pid == pid);
-        if current.is_none() && self.last_pid != Some(pid) {
+        let waited_for = self.untold.iter().any(|restart| restart.pid == Some(pid));
+        if current.is_none() && self.last_pid != Some(pid) && !waited_for {
             return;
         }
         let serial = current.map(|life| {
@@ -176,6 +278,7 @@ impl ActorRuntime {
         } else {
             status.to_string()
         };
+        self.explain_restart(pid, &how);
         let was_clean = serial.is_some_and(|serial| serial.0 == clean);
         self.last_end = Some(if was_clean {
             format!("clean, {how}")
@@ -216,33 +319,35 @@ async fn learn_end(engine: SharedEngine, actor: ActorKey, pid: u32, pidfd: Rc<Pi
             if let Some(runtime) = engine.actors.get_mut(&actor) {
                 runtime.reaped(pid, status);
             }
-            return engine.tell_restart(actor, false);
+            return engine.tell_restarts(actor, false);
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
+    engine.borrow_mut().tell_restarts(actor, true);
 }
 
 /// Ends what a life left behind. What is killed is first pinned by a pidfd and then looked up
 /// again, so a pid that was given to somebody else meanwhile is never signalled.
 async fn sweep(engine: SharedEngine, actor: ActorKey, life: LifeNo) {
-    for round in 0.. {
+    for round in 0_u32.. {
         let pinned = {
             let borrowed = engine.borrow();
             let Some(runtime) = borrowed.actors.get(&actor) else {
                 return;
             };
-            let left = runtime.left_behind();
+            let (mut left, mut still) = (Vec::new(), Vec::new());
+            runtime.left_behind(&mut left);
             let pinned = left
                 .iter()
                 .filter_map(|pid| Some((*pid, PidFd::open(*pid).ok()?)))
                 .collect::<Vec<_>>();
-            let still = runtime.left_behind();
+            runtime.left_behind(&mut still);
             pinned
                 .into_iter()
                 .filter(|(pid, _)| still.contains(pid))
                 .collect::<Vec<_>>()
         };
-        if round >= MAX_ROUNDS && round.is_multiple_of(MAX_ROUNDS) {
+        if round > 0 && round.is_multiple_of(MAX_ROUNDS) {
             // They multiply faster than they are killed: everything of the actor goes at once, and
             // its template is built anew from the image.
             let mut engine = engine.borrow_mut();
@@ -252,12 +357,11 @@ async fn sweep(engine: SharedEngine, actor: ActorKey, life: LifeNo) {
             engine.drop_template(actor);
         }
         if pinned.is_empty() {
-            if engine
-                .borrow()
-                .actors
-                .get(&actor)
-                .is_some_and(|runtime| runtime.left_behind().is_empty())
-            {
+            let mut left = Vec::new();
+            if let Some(runtime) = engine.borrow().actors.get(&actor) {
+                runtime.left_behind(&mut left);
+            }
+            if left.is_empty() {
                 break;
             }
             // Members that no pidfd can be had for are on their way out.

@@ -3,6 +3,7 @@
 //! Reading and the exec of the template happen on threads of their own, so that a big program
 //! delays nobody's restart.
 
+use std::collections::VecDeque;
 use std::ffi::CString;
 use std::path::Path;
 use std::sync::Arc;
@@ -14,11 +15,12 @@ use refrain_image::{Image, Program, find_in_path, wrapper};
 use refrain_sys::mapping;
 use serde::{Deserialize, Serialize};
 
-use super::runtime::ActorRuntime;
+use super::images::{Images, KeptImages};
+use super::runtime::{ActorRuntime, ForkTimes};
 use super::{Engine, Pending, SharedEngine};
 use crate::nucleus_link::KeptImage;
 use crate::pmm;
-use crate::site::{SiteError, StartSpec};
+use crate::site::{Notice, SiteError, StartSpec};
 
 impl Engine {
     /// Carries out `Load`: registers the actor, loads its image and builds its template.
@@ -60,10 +62,8 @@ impl Engine {
     ) -> Result<ActorRuntime, String> {
         let (page, control) =
             mapping::create_control_page().map_err(|e| format!("control page: {e}"))?;
-        let (read, write) = std::io::pipe().map_err(|e| format!("output pipe: {e}"))?;
-        refrain_sys::process::set_nonblocking(&read, true)
-            .map_err(|e| format!("output pipe: {e}"))?;
-        self.parts.output.adopt(spec.name, read.into());
+        let output = self.parts.output.pipe_for(spec.name);
+        let output = output.map_err(|e| format!("output pipe: {e}"))?;
         Ok(ActorRuntime {
             name: spec.name,
             gid: spec.gid,
@@ -71,23 +71,36 @@ impl Engine {
             contained: self.parts.containment.contain(spec.name, actor.0),
             spec,
             program: None,
-            page,
-            control,
-            output: Some(write.into()),
+            page: Arc::new(page),
+            control: Arc::new(control),
+            output: Some(output),
             template: None,
             retired: None,
             generation: 0,
             building: false,
+            offer: None,
             exec_reason: None,
             forking: None,
             standby: None,
+            spare: None,
+            forks: ForkTimes::default(),
             life: None,
+            dying: Vec::new(),
+            lingering: false,
+            relay: None,
+            following: false,
             begin: None,
             stdio: None,
             last_serial: Serial(0),
             last_pid: None,
             last_end: None,
-            restart_to_tell: None,
+            was_clean: None,
+            last_notice: None,
+            failing: None,
+            record: None,
+            explaining: false,
+            failure: None,
+            untold: VecDeque::new(),
             last_aid: None,
             start: None,
             registered: false,
@@ -127,6 +140,7 @@ impl Engine {
     /// At boot: takes over the registrations that a bank holds, with the images that were kept.
     pub fn restore(&mut self, registrations: Vec<refrain_pmm::Registration>, kept: Vec<KeptImage>) {
         let mut kept = kept;
+        let mut images = KeptImages::default();
         for registration in registrations {
             let name = registration.name;
             let Ok(entry) = serde_json::from_slice::<Registered>(&registration.spec) else {
@@ -159,7 +173,7 @@ impl Engine {
             match self.new_runtime(actor, kind, entry.start.clone()) {
                 Ok(mut runtime) => {
                     runtime.registered = true;
-                    runtime.program = image.and_then(|image| entry.take_kept(image));
+                    runtime.program = image.and_then(|image| entry.take_kept(image, &mut images));
                     self.actors.insert(actor, runtime);
                 }
                 Err(why) => self.parts.output.say(format!("HR_CTRL: {name}: {why}")),
@@ -194,9 +208,11 @@ impl Registered {
         }
     }
 
-    fn take_kept(self, kept: KeptImage) -> Option<Arc<Program>> {
+    fn take_kept(self, kept: KeptImage, images: &mut KeptImages) -> Option<Arc<Program>> {
         let image = Image::from_kept(self.image?, kept.fds).ok()?;
-        describe(&self.start, Arc::new(image)).ok().map(Arc::new)
+        describe(&self.start, images.unite(image))
+            .ok()
+            .map(Arc::new)
     }
 }
 
@@ -214,11 +230,15 @@ pub(super) async fn image_in_memory(engine: &SharedEngine, actor: ActorKey) -> R
         Some(program) => describe(&spec, Arc::clone(&program.image))?,
         None => {
             let loading = spec.clone();
-            let bank = engine.borrow().parts.bank.clone();
-            let image = actix_rt::task::spawn_blocking(move || load_image(&loading, &bank))
-                .await
-                .map_err(|error| error.to_string())??;
-            describe(&spec, Arc::new(image))?
+            let (bank, images) = {
+                let borrowed = engine.borrow();
+                (borrowed.parts.bank.clone(), Arc::clone(&borrowed.images))
+            };
+            let image =
+                actix_rt::task::spawn_blocking(move || load_image(&loading, &bank, &images))
+                    .await
+                    .map_err(|error| error.to_string())??;
+            describe(&spec, image)?
         }
     };
     let mut borrowed = engine.borrow_mut();
@@ -233,7 +253,7 @@ pub(super) async fn image_in_memory(engine: &SharedEngine, actor: ActorKey) -> R
 }
 
 /// `bank`: the directory for images where executable memfds are refused.
-fn load_image(spec: &StartSpec, bank: &Path) -> Result<Image, String> {
+fn load_image(spec: &StartSpec, bank: &Path, images: &Images) -> Result<Arc<Image>, String> {
     let search = variable(spec, "PATH").unwrap_or("/usr/local/bin:/usr/bin:/bin");
     let path = find_in_path(spec.program.as_ref(), search.as_ref()).ok_or_else(|| {
         format!(
@@ -244,9 +264,9 @@ fn load_image(spec: &StartSpec, bank: &Path) -> Result<Image, String> {
     let path = spec.cwd.join(path);
     let path = wrapper::behind(&path, &spec.cwd).unwrap_or(path);
     let image = if spec.in_place {
-        Image::in_place(&path)
+        Image::in_place(&path).map(Arc::new)
     } else {
-        Image::load_in(&path, bank)
+        images.get(&path, || Image::load_in(&path, bank))
     };
     image.map_err(|error| error.to_string())
 }
@@ -273,6 +293,7 @@ fn describe(spec: &StartSpec, image: Arc<Image>) -> Result<Program, String> {
         rlimits: spec.rlimits.clone(),
         // A fixed layout helps attackers, too: only what is restarted gets one (SPEC H11).
         fresh_layout: spec.fresh_layout || spec.gid.is_none(),
+        fault_handlers: spec.notice == Notice::Fault,
     })
 }
 

@@ -6,16 +6,27 @@
 //! effects; everything else (catalogue, log, next standby) is put off until after the wake-up.
 //!
 //! The restart path reads: [`ends`] (a life has ended, is anything left of it?) -> `step` ->
-//! [`begin`] (wake the standby). [`template`] keeps standbys ready, [`load`] brings images in,
-//! [`forget`] clears up.
+//! [`begin`] (wake the standby); [`relay`] is the way round it, by which a failing life does that
+//! itself. [`stop`] ends the other members of a group. [`template`] keeps standbys ready, at the pace
+//! that [`pace`] sets, [`load`] brings images in, [`warm`] takes one that a life has made, [`forget`]
+//! clears up, [`tell`] says what happened.
 
+mod ahead;
 mod begin;
 mod ends;
 mod forget;
+mod images;
 mod load;
+mod pace;
+mod relay;
 mod runtime;
+mod stop;
+mod tell;
 mod template;
 mod view;
+mod warm;
+
+pub(crate) use warm::ImageAnswer;
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
@@ -23,14 +34,15 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 
 use actix::Addr;
 use hr_ctrl_core::{
-    ActorKey, Controller, Effect, Event, HaltLevel, Limits, StopHow, Ticket, blocked_message,
+    ActorKey, Controller, Effect, Event, HaltLevel, Limits, Ticket, blocked_message,
 };
 use refrain_abi::tunables::{HrCtrlTunables, Tunables};
 use refrain_abi::{Aid, Gid};
-use refrain_sys::{Signal, clock};
+use refrain_sys::{PidFd, clock};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::containment::Containment;
@@ -38,6 +50,7 @@ use crate::nucleus_link::NucleusLink;
 use crate::output::Output;
 use crate::pmm::{self, Pmm};
 use crate::site::{SiteError, StartSpec};
+use images::Images;
 use runtime::ActorRuntime;
 
 /// What HR_CTRL asks of the thread that holds C_INIT.
@@ -101,6 +114,7 @@ pub struct Engine {
     deferred: VecDeque<Event>,
     parts: Parts,
     null: OwnedFd,
+    images: Arc<Images>,
     /// Halt as soon as nothing is left (`c_init --once`).
     once: bool,
     halting: bool,
@@ -111,6 +125,14 @@ pub struct Engine {
     clearing: usize,
     /// The halt that waits for them.
     halted: Option<HaltLevel>,
+    /// Members that were asked to stop and have not answered yet.
+    asked: Vec<ActorKey>,
+    /// Lives that have stopped by themselves and are still to be ended.
+    stopped: Vec<Rc<PidFd>>,
+    /// Actors whose next standby waits for its turn.
+    paced: VecDeque<ActorKey>,
+    /// For the members of a cgroup: kept, so that the restart path allocates nothing.
+    members: Vec<u32>,
 }
 
 pub(crate) type SharedEngine = Rc<RefCell<Engine>>;
@@ -149,6 +171,7 @@ impl Engine {
                 deferred: VecDeque::new(),
                 parts,
                 null,
+                images: Arc::default(),
                 once: false,
                 halting: false,
                 started_ms: clock::now_monotonic_ms(),
@@ -156,6 +179,10 @@ impl Engine {
                 group_restarts: HashMap::new(),
                 clearing: 0,
                 halted: None,
+                asked: Vec::new(),
+                stopped: Vec::new(),
+                paced: VecDeque::new(),
+                members: Vec::with_capacity(64),
             })
         }))
     }
@@ -184,6 +211,7 @@ impl Engine {
 
     /// Feeds one event to the core and carries out what it decides.
     pub fn step(&mut self, event: Event) {
+        self.take_back_for(&event);
         self.deferred.push_back(event);
         // Carrying out an effect may report further events; they wait their turn here.
         if self.deferred.len() > 1 {
@@ -244,76 +272,6 @@ impl Engine {
     fn answer(&mut self, ticket: Ticket, result: Result<(), SiteError>) {
         if let Some(Pending::Other(answer)) = self.tickets.remove(&ticket) {
             let _ = answer.send(result);
-        }
-    }
-
-    fn group_restarts(&mut self, gid: Gid, failed: ActorKey, badness: u32) {
-        *self.group_restarts.entry(gid).or_default() += 1;
-        // How it ended is known when its template has reaped it, usually a moment later.
-        if let Some(runtime) = self.actors.get_mut(&failed) {
-            runtime.restart_to_tell = Some((gid, badness));
-        }
-        self.tell_restart(failed, false);
-    }
-
-    /// Tells of a group restart, once it is known how the failed member ended (or `anyhow`).
-    pub(crate) fn tell_restart(&mut self, failed: ActorKey, anyhow: bool) {
-        let Some(runtime) = self.actors.get_mut(&failed) else {
-            return;
-        };
-        if runtime.last_pid.is_some() && !anyhow {
-            return;
-        }
-        let Some((gid, badness)) = runtime.restart_to_tell.take() else {
-            return;
-        };
-        let how = match &runtime.last_end {
-            Some(how) if runtime.last_pid.is_none() => how,
-            _ => "cause unknown",
-        };
-        self.parts.output.say(format!(
-            "HR_CTRL: {} failed ({how}), group {gid} restarted (badness {badness})",
-            runtime.name
-        ));
-    }
-
-    fn stop(&mut self, actor: ActorKey, life: refrain_abi::LifeNo, how: StopHow) {
-        let grace = self.parts.tunables.hr_ctrl.grace_ms;
-        let Some(runtime) = self.actors.get_mut(&actor) else {
-            return;
-        };
-        let Some(running) = runtime.life.as_ref().filter(|running| running.no == life) else {
-            // It has not been woken yet: it need not be.
-            if runtime
-                .begin
-                .as_ref()
-                .is_some_and(|begin| begin.life == life)
-            {
-                runtime.begin = None;
-                let clean = false;
-                self.deferred.push_back(Event::Ended {
-                    actor,
-                    life,
-                    clean,
-                    at_ms: clock::now_monotonic_ms(),
-                });
-                self.deferred.push_back(Event::Gone { actor, life });
-            }
-            return;
-        };
-        let signal = if how == StopHow::Kill {
-            Signal::KILL
-        } else {
-            Signal::TERM
-        };
-        // It may have ended already; then its pidfd says so on its own.
-        let _ = running.pidfd.send_signal(signal);
-        if how == StopHow::Tidy {
-            let pidfd = Rc::clone(&running.pidfd);
-            actix_rt::spawn(async move {
-                tokio::time::sleep(std::time::Duration::from_millis(grace)).await;
-                let _ = pidfd.send_signal(Signal::KILL);
-            });
         }
     }
 

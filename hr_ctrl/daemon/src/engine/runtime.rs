@@ -1,8 +1,10 @@
 //! What the engine holds of one registered actor.
 
+use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use hr_ctrl_core::{Kind, Ticket};
 use refrain_abi::{ActorName, Aid, Capability, Gid, LifeNo, Serial};
@@ -11,7 +13,9 @@ use refrain_sys::PidFd;
 use refrain_sys::mapping::ControlPageMapping;
 
 use crate::containment::Contained;
-use crate::site::StartSpec;
+use crate::failure;
+use crate::output::ActorOutput;
+use crate::site::{Notice, StartSpec};
 
 /// One registered actor.
 pub(crate) struct ActorRuntime {
@@ -21,11 +25,11 @@ pub(crate) struct ActorRuntime {
     pub spec: StartSpec,
     /// Its executing image's description; `None` until it was loaded.
     pub program: Option<Arc<Program>>,
-    pub page: OwnedFd,
-    pub control: ControlPageMapping,
+    pub page: Arc<OwnedFd>,
+    pub control: Arc<ControlPageMapping>,
     pub contained: Contained,
-    /// The write end of its output pipe; the read end is with [`crate::output`].
-    pub output: Option<OwnedFd>,
+    /// Where its lives print.
+    pub output: Option<ActorOutput>,
     pub template: Option<TemplateRuntime>,
     /// The template of the life that runs, where another has taken its place: it stays the parent of
     /// what that life starts, and reports how it ends.
@@ -34,12 +38,26 @@ pub(crate) struct ActorRuntime {
     pub generation: u32,
     /// A template is being built.
     pub building: bool,
+    /// What a life was offered that makes its state the image.
+    pub offer: Option<super::warm::Offer>,
     /// Why lives start by exec although the program is linked dynamically.
     pub exec_reason: Option<String>,
     /// The fork that was asked for.
     pub forking: Option<Forking>,
     pub standby: Option<Standby>,
+    /// The standby behind the standby, where forks take long.
+    pub spare: Option<Standby>,
+    /// How long its forks take.
+    pub forks: ForkTimes,
     pub life: Option<Life>,
+    /// Lives and standbys that run nothing any more and that the kernel has not ended yet.
+    pub dying: Vec<Dying>,
+    /// Somebody looks whether any of them lingers.
+    pub lingering: bool,
+    /// Which life may wake which standby: what we wrote into the control page.
+    pub relay: Option<(Serial, Serial)>,
+    /// Somebody sees a relay that was claimed to its end.
+    pub following: bool,
     /// A life that is to begin as soon as there is a standby.
     pub begin: Option<Begin>,
     /// stdio for the next life, from `hrfexec`.
@@ -48,9 +66,20 @@ pub(crate) struct ActorRuntime {
     /// pid of the life before, whose end may still be reported, and how it ended.
     pub last_pid: Option<u32>,
     pub last_end: Option<String>,
-    /// A group restart that its end provoked and that the console is still to be told of: the
-    /// group and its badness.
-    pub restart_to_tell: Option<(Gid, u32)>,
+    /// The last life whose end the core was told of as clean.
+    pub was_clean: Option<LifeNo>,
+    /// How the last end was noticed.
+    pub last_notice: Option<Notice>,
+    /// The life whose fault handler has left a record that was not taken yet.
+    pub failing: Option<Serial>,
+    /// A record that waits to be put into words.
+    pub record: Option<failure::Record>,
+    /// Somebody does that.
+    pub explaining: bool,
+    /// The last failure in words.
+    pub failure: Option<Arc<failure::Report>>,
+    /// Group restarts that its ends provoked and that the console is still to be told of.
+    pub untold: VecDeque<Restart>,
     pub last_aid: Option<Aid>,
     /// How the present or last life was started.
     pub start: Option<&'static str>,
@@ -67,12 +96,38 @@ pub(crate) struct TemplateRuntime {
     pub template: Rc<Template>,
     pub kind: StartKind,
     pub ready: bool,
+    /// Its lives begin where an earlier one made its state the image, not in `main`.
+    pub warm: bool,
+}
+
+/// How long the last forks of an actor took. A slow one among fast ones is the machine's doing; when all
+/// are slow it is the program's, which has much memory to copy page tables of.
+#[derive(Default)]
+pub(crate) struct ForkTimes {
+    last: [Duration; 3],
+    next: usize,
+}
+
+impl ForkTimes {
+    /// A template that takes longer than this for a fork has a second standby ready.
+    const SLOW: Duration = Duration::from_millis(1);
+
+    pub fn note(&mut self, took: Duration) {
+        self.last[self.next] = took;
+        self.next = (self.next + 1) % self.last.len();
+    }
+
+    /// Whether every one of the last forks was slow.
+    pub fn are_slow(&self) -> bool {
+        self.last.iter().all(|took| *took > Self::SLOW)
+    }
 }
 
 /// A fork that was asked for and not yet reported.
 pub(crate) struct Forking {
     pub serial: Serial,
     pub socket: OwnedFd,
+    pub asked: Instant,
 }
 
 /// The next life, forked and asleep.
@@ -80,8 +135,8 @@ pub(crate) struct Standby {
     pub serial: Serial,
     pub pid: u32,
     pub pidfd: Rc<PidFd>,
-    /// The controller's end of its socket.
-    pub socket: OwnedFd,
+    /// The controller's end of its socket. PMM takes it over when the life begins; before, it only looks.
+    pub socket: Arc<OwnedFd>,
     /// The capability it will have.
     pub capability: Capability,
     /// The life its start frame is queued for.
@@ -101,12 +156,46 @@ pub(crate) struct Life {
     pub generation: u32,
     /// Its template has reaped it.
     pub reaped: bool,
-    /// Its end was noticed.
+    /// It was asked to stop by itself.
+    pub asked: bool,
+    /// The core knows of its end.
+    pub told: bool,
+    /// It runs nothing any more: the kernel says so, or its own handler has before it slept for good.
     pub ended: bool,
+    /// The kernel has ended it.
+    pub over: bool,
     /// Its end waits for a fork, and somebody watches how long.
     pub waits: bool,
     /// What it left behind is being ended.
     pub sweeping: bool,
+}
+
+/// What runs nothing any more and is still in the actor's cgroup.
+pub(crate) struct Dying {
+    pub serial: Serial,
+    pub pid: u32,
+    pub pidfd: Rc<PidFd>,
+}
+
+impl Dying {
+    /// A standby that was killed.
+    pub fn of_standby(standby: Standby) -> Self {
+        Self {
+            serial: standby.serial,
+            pid: standby.pid,
+            pidfd: standby.pidfd,
+        }
+    }
+}
+
+/// A group restart, to be told.
+pub(crate) struct Restart {
+    /// The life that failed.
+    pub pid: Option<u32>,
+    pub gid: Gid,
+    pub badness: u32,
+    /// How it ended, once that is known.
+    pub how: Option<String>,
 }
 
 /// A life that is to begin.

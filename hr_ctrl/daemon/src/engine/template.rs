@@ -8,7 +8,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hr_ctrl_core::{ActorKey, Event, Kind};
 use refrain_abi::template::FromTemplate;
@@ -18,6 +18,7 @@ use refrain_sys::{PidFd, Signal, WaitStatus, clock, seqpacket};
 
 use super::runtime::{Forking, Standby, TemplateRuntime};
 use super::{Engine, SharedEngine};
+use crate::site::Notice;
 use crate::watch;
 
 /// How often the end of a life is looked for that the event loop cannot watch.
@@ -31,7 +32,9 @@ impl Engine {
         let Some(runtime) = self.actors.get_mut(&actor) else {
             return;
         };
-        if runtime.standby.is_some() || runtime.forking.is_some() || runtime.building {
+        let enough =
+            runtime.standby.is_some() && (runtime.spare.is_some() || !runtime.forks.are_slow());
+        if enough || runtime.forking.is_some() || runtime.building {
             return;
         }
         let Some(template) = &runtime.template else {
@@ -41,17 +44,23 @@ impl Engine {
         if !template.ready {
             return;
         }
-        let serial = Serial(runtime.last_serial.0.wrapping_add(1));
+        // 0 is the serial of nobody.
+        let serial = Serial(runtime.last_serial.0.checked_add(1).unwrap_or(1));
+        let keeper = runtime.spec.notice == Notice::Fault;
         let asked = seqpacket::pair_nonblocking_first().and_then(|(ours, theirs)| {
             template
                 .template
-                .request_fork(serial, theirs)
+                .request_fork(serial, keeper, theirs)
                 .map(|()| ours)
         });
         match asked {
             Ok(socket) => {
                 runtime.last_serial = serial;
-                runtime.forking = Some(Forking { serial, socket });
+                runtime.forking = Some(Forking {
+                    serial,
+                    socket,
+                    asked: Instant::now(),
+                });
             }
             Err(error) => self.fork_failed(actor, &error.to_string()),
         }
@@ -78,15 +87,18 @@ impl Engine {
 
     /// Lets go of template and standby. Lives go on.
     pub(super) fn drop_template(&mut self, actor: ActorKey) {
+        self.take_back(actor);
         let Some(runtime) = self.actors.get_mut(&actor) else {
             return;
         };
         runtime.generation += 1;
         runtime.building = false;
         runtime.forking = None;
-        let standby = runtime.standby.take();
-        if let Some(standby) = &standby {
-            let _ = standby.pidfd.send_signal(Signal::KILL);
+        for standby in [runtime.standby.take(), runtime.spare.take()]
+            .into_iter()
+            .flatten()
+        {
+            runtime.discard(standby);
         }
         let Some(template) = runtime.template.take() else {
             return;
@@ -176,7 +188,7 @@ impl Engine {
         };
         if let FromTemplate::Ended { pid, status } = message {
             runtime.reaped(pid, WaitStatus(status));
-            return self.tell_restart(actor, false);
+            return self.tell_restarts(actor, false);
         }
         if runtime.generation != generation {
             return;
@@ -217,7 +229,7 @@ impl Engine {
             serial: fork.serial,
             pid,
             pidfd: Rc::new(pidfd),
-            socket: fork.socket,
+            socket: Arc::new(fork.socket),
             capability: Capability(capability),
             start_queued: None,
         };
@@ -247,9 +259,18 @@ impl Engine {
             self.wake(actor, standby, begin);
             return;
         }
-        runtime.standby = Some(standby);
+        runtime.forks.note(fork.asked.elapsed());
+        let place = if runtime.standby.is_none() {
+            &mut runtime.standby
+        } else {
+            // A relay may be armed already: its standby must not take this one for left behind.
+            runtime.control.vouched[1].store(pid, std::sync::atomic::Ordering::Release);
+            &mut runtime.spare
+        };
+        *place = Some(standby);
         self.queue_ahead(actor);
         self.settle(actor);
+        self.want_standby(actor);
         let loading = self
             .actors
             .get_mut(&actor)
@@ -314,7 +335,7 @@ async fn build(engine: &SharedEngine, actor: ActorKey, generation: u32) -> Resul
             Duration::from_millis(engine.borrow().parts.tunables.hr_ctrl.template_timeout_ms);
         let why = match tokio::time::timeout(limit, first_word(&template)).await {
             Ok(Ok(FromTemplate::Ready)) => {
-                serve(engine, actor, generation, template, kind);
+                serve(engine, actor, generation, template, kind, false);
                 return Ok(());
             }
             Ok(Ok(FromTemplate::Threaded { threads })) => {
@@ -353,23 +374,31 @@ async fn spawn(
             .filter(|runtime| runtime.generation == generation)
             .and_then(|runtime| {
                 let program = runtime.program.as_ref().map(Arc::clone)?;
-                let output = runtime.output.as_ref()?.try_clone();
+                let output = runtime.output.as_ref()?.writer();
                 Some((
                     program,
-                    runtime.page.try_clone(),
+                    Arc::clone(&runtime.page),
                     output,
                     runtime.contained.directory(),
+                    runtime.contained.procs(),
                 ))
             })
     };
-    let Some((program, page, output, cgroup)) = prepared else {
+    let Some((program, page, output, cgroup, members)) = prepared else {
         return Ok(None);
     };
-    let page = page.map_err(|error| error.to_string())?;
     let output = output.map_err(|error| error.to_string())?;
     let spawned = actix_rt::task::spawn_blocking(move || {
         let cgroup = cgroup.as_ref().map(AsFd::as_fd);
-        Template::spawn_with_output(&program, kind, page.as_fd(), cgroup, output.as_fd())
+        let members = members.as_ref().map(AsFd::as_fd);
+        Template::spawn_with_output(
+            &program,
+            kind,
+            page.as_fd(),
+            cgroup,
+            members,
+            output.as_fd(),
+        )
     })
     .await;
     match spawned {
@@ -388,13 +417,14 @@ async fn first_word(template: &Rc<Template>) -> Result<FromTemplate, TemplateErr
     }
 }
 
-/// From now on this is the actor's template.
-fn serve(
+/// From now on this is the actor's template; `warm` where a life has forked it.
+pub(super) fn serve(
     engine: &SharedEngine,
     actor: ActorKey,
     generation: u32,
     template: Rc<Template>,
     kind: StartKind,
+    warm: bool,
 ) {
     let mut borrowed = engine.borrow_mut();
     let wanted = borrowed
@@ -408,6 +438,7 @@ fn serve(
                 template: Rc::clone(&template),
                 kind,
                 ready: true,
+                warm,
             });
             borrowed.clearing += 1;
             actix_rt::spawn(listen(Rc::clone(engine), actor, generation, template));
@@ -443,7 +474,8 @@ async fn listen(engine: SharedEngine, actor: ActorKey, generation: u32, template
     engine.halt_if_done();
 }
 
-/// Templates are our children, so nobody else reaps them.
+/// Templates are our children, so nobody else reaps them; but for those that a life has forked, whose
+/// parent does.
 async fn reap(template: Rc<Template>) {
     let Ok(pidfd) = template.pidfd.try_clone() else {
         return;

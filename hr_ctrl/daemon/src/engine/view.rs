@@ -1,12 +1,15 @@
 //! What the engine shows of itself: `aps`, `chorusStat`, and the questions of lives.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use hr_ctrl_core::{ActorState, ActorView, Kind, Refusal};
 use refrain_abi::{Aid, Gid};
 use refrain_image::image::Linkage;
 use refrain_sys::clock;
 
 use super::Engine;
-use crate::site::{ActorInfo, GroupRow, SiteStat};
+use crate::site::{ActorInfo, GroupRow, Notice, SiteStat};
 
 impl Engine {
     /// The group of a life (SPEC H14).
@@ -68,8 +71,23 @@ impl Engine {
             life: view.life.map(|life| life.0),
             restarts: view.restarts,
             start: runtime.and_then(|runtime| runtime.start),
+            image: if runtime.is_some_and(|runtime| {
+                let template = runtime.template.as_ref();
+                template.is_some_and(|template| template.warm)
+            }) {
+                "warm"
+            } else {
+                "cold"
+            },
             start_reason: runtime.and_then(|runtime| runtime.start_reason()),
             last_end: runtime.and_then(|runtime| runtime.last_end.clone()),
+            notice: runtime
+                .and_then(|runtime| runtime.last_notice)
+                .map(Notice::as_str),
+            failure: runtime.and_then(|runtime| runtime.failure.as_deref().cloned()),
+            keeper: runtime.is_some_and(|runtime| {
+                life.is_some_and(|life| runtime.control.keeper(life.serial).is_some())
+            }),
             path: runtime
                 .map(|runtime| runtime.spec.program.clone())
                 .unwrap_or_default(),
@@ -77,13 +95,15 @@ impl Engine {
         }
     }
 
-    /// How many bytes the images of all actors take.
+    /// How many bytes the images of all actors take; one that several share counts once.
     #[must_use]
     pub fn image_bytes(&self) -> u64 {
+        let mut counted = HashSet::new();
         let programs = self
             .actors
             .values()
-            .filter_map(|runtime| runtime.program.as_ref());
+            .filter_map(|runtime| runtime.program.as_ref())
+            .filter(|program| counted.insert(Arc::as_ptr(&program.image)));
         programs.map(|program| program.image.size).sum()
     }
 

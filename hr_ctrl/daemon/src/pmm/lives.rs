@@ -8,14 +8,16 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use actix::Addr;
 use hr_ctrl_core::Refusal;
 use refrain_abi::request::{ErrorCode, MAX_EXEC_BLOB, MAX_FDS, MAX_FRAME, Reply, Request};
-use refrain_abi::{ActorName, Gid};
+use refrain_abi::{ActorName, BlockName, Gid};
 use refrain_sys::seqpacket::{self, Received};
 
-use super::{Asker, ServeLife, SharedBank};
+use super::ahead::Ahead;
+use super::{Asker, ServeLife, SharedAhead, SharedBank, image};
 use crate::hr_ctrl::{self, HrCtrl};
 use crate::site::{ShutdownLevel, SiteError, StartSpec};
 use crate::watch;
@@ -23,16 +25,17 @@ use crate::watch;
 struct Server {
     asker: Asker,
     welcome: Reply,
-    page: OwnedFd,
+    page: Arc<OwnedFd>,
     bank: SharedBank,
+    ahead: SharedAhead,
     hr_ctrl: Addr<HrCtrl>,
 }
 
 /// An answer and the fd that travels beside it.
-type Answer = (Reply, Option<OwnedFd>);
+type Answer = (Reply, Option<Arc<OwnedFd>>);
 
 /// Why a request is refused.
-struct Refused {
+pub(super) struct Refused {
     code: ErrorCode,
     text: String,
 }
@@ -45,7 +48,7 @@ impl Refused {
         }
     }
 
-    fn reply(&self) -> Reply {
+    pub(super) fn reply(&self) -> Reply {
         Reply::error(self.code, &self.text)
     }
 }
@@ -53,7 +56,7 @@ impl Refused {
 /// Serves `life` until it closes its socket or `ended` says that it has ended.
 pub(super) async fn serve(
     life: ServeLife,
-    bank: SharedBank,
+    (bank, ahead): (SharedBank, SharedAhead),
     hr_ctrl: Addr<HrCtrl>,
     mut ended: tokio::sync::watch::Receiver<()>,
 ) {
@@ -69,6 +72,7 @@ pub(super) async fn serve(
         welcome,
         page: life.page,
         bank,
+        ahead,
         hr_ctrl,
     };
     let socket = Rc::new(life.socket);
@@ -80,23 +84,31 @@ pub(super) async fn serve(
 }
 
 impl Server {
-    async fn run(&self, socket: &Rc<OwnedFd>) -> io::Result<()> {
+    async fn run(&self, socket: &Rc<impl AsFd + 'static>) -> io::Result<()> {
         let mut buffer = [0; MAX_FRAME];
         loop {
             watch::readable(Rc::clone(socket)).await?;
-            let received = match seqpacket::recv_dontwait(socket.as_ref(), &mut buffer, MAX_FDS) {
+            let received = match seqpacket::recv_dontwait(socket, &mut buffer, MAX_FDS) {
                 Ok(received) if received.is_closed() => return Ok(()),
                 Ok(received) => received,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
                 Err(error) => return Err(error),
             };
+            if let Ok((_, Request::Failing)) = Request::decode(&buffer[..received.len]) {
+                self.hr_ctrl.do_send(hr_ctrl::Failing(self.asker));
+                continue;
+            }
+            if let Ok((seq, Request::ImageHere)) = Request::decode(&buffer[..received.len]) {
+                image::answer(&self.hr_ctrl, self.asker, socket.as_ref(), seq).await?;
+                continue;
+            }
             let frame = buffer[..received.len].to_vec();
             let (seq, (reply, fd)) = self.answer(&frame, received).await;
             let mut out = [0; MAX_FRAME];
             let len = reply.encode(seq, &mut out).map_err(io::Error::other)?;
-            let fds: Vec<BorrowedFd<'_>> = fd.iter().map(AsFd::as_fd).collect();
+            let fds: Vec<BorrowedFd<'_>> = fd.iter().map(|fd| fd.as_fd()).collect();
             // A life that does not read its answers loses them: nobody waits for it here.
-            match seqpacket::send_dontwait(socket.as_ref(), &out[..len], &fds) {
+            match seqpacket::send_dontwait(socket, &out[..len], &fds) {
                 Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
                 _ => {}
             }
@@ -130,22 +142,31 @@ impl Server {
         let asker = &self.asker;
         let done = |count| Ok((Reply::Done { count }, None));
         match request {
-            Request::Hello => self.welcome(),
+            Request::Hello => {
+                let actor = asker.actor;
+                self.remember(|ahead, bank| ahead.attached(bank, actor));
+                Ok((self.welcome, Some(Arc::clone(&self.page))))
+            }
             Request::PmmAllocate { name, size, key } => {
                 let block = self.with_bank(|bank| bank.allocate(name, size, key, asker.owner()))?;
+                self.remember(|ahead, bank| ahead.used(bank, asker.actor, name));
                 let reply = Reply::Block {
                     addr: block.addr,
                     size: block.size,
                     existed: block.existed,
                 };
-                Ok((reply, Some(block.fd)))
+                Ok((reply, Some(Arc::new(block.fd))))
             }
             Request::PmmFree { name } => {
-                self.with_bank(|bank| bank.free(name, asker.owner()))?;
+                let freed = self.with_bank(|bank| bank.free(name, asker.owner()));
+                self.freed(Some(name));
+                freed?;
                 done(1)
             }
             Request::PmmFreeAll { key } => {
-                done(self.with_bank(|bank| bank.free_all(key, asker.owner()))?)
+                let freed = self.with_bank(|bank| bank.free_all(key, asker.owner()));
+                self.freed(None);
+                done(freed?)
             }
             Request::PmmGrant { name, gid } => {
                 self.with_bank(|bank| bank.grant(name, gid, asker.owner()))?;
@@ -165,15 +186,24 @@ impl Server {
             }
             Request::KillGroup { gid } => self.kill_group(gid).await,
             Request::Shutdown { level } => self.shutdown(level).await,
+            // Both are seen to before they come here.
+            Request::Failing | Request::ImageHere => Err(invalid("not answered")),
         }
     }
 
-    fn welcome(&self) -> Result<Answer, Refused> {
-        let page = self
-            .page
-            .try_clone()
-            .map_err(|error| Refused::new(ErrorCode::Io, error))?;
-        Ok((self.welcome, Some(page)))
+    /// Notes what the next life will ask for.
+    fn remember(&self, note: impl FnOnce(&mut Ahead, &refrain_pmm::Bank)) {
+        if let Some(bank) = self.bank.borrow().as_ref() {
+            note(&mut self.ahead.borrow_mut(), bank);
+        }
+    }
+
+    /// Before a free is answered, whatever came of it: nobody maps any more what was sent ahead of it.
+    fn freed(&self, name: Option<BlockName>) {
+        if let Some(bank) = self.bank.borrow().as_ref() {
+            let stale = self.ahead.borrow_mut().freed(bank, name);
+            hr_ctrl::refresh(&self.hr_ctrl, stale);
+        }
     }
 
     fn with_bank<T>(
@@ -233,7 +263,7 @@ impl Server {
     }
 }
 
-fn gone() -> Refused {
+pub(super) fn gone() -> Refused {
     Refused::new(
         ErrorCode::Again,
         "the site is being restarted or halted; ask again",
@@ -244,9 +274,10 @@ fn invalid(text: &str) -> Refused {
     Refused::new(ErrorCode::Invalid, text)
 }
 
-fn refused(why: SiteError) -> Refused {
+pub(super) fn refused(why: SiteError) -> Refused {
     let code = match &why {
         SiteError::NotLoaded(_) => ErrorCode::NoExec,
+        SiteError::NoImage(_) => ErrorCode::Denied,
         SiteError::Halted => ErrorCode::Again,
         SiteError::Refused(refusal) => family(refusal),
     };
@@ -331,5 +362,6 @@ fn exec_spec(
         in_place: false,
         fresh_layout: false,
         stopped: false,
+        notice: crate::site::Notice::default(),
     })
 }

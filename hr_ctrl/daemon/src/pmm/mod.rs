@@ -1,31 +1,42 @@
 //! PMM, the boot actor that owns the bank, on an arbiter of its own.
 //!
-//! It serves the requests of lives ([`lives`]) and keeps the catalogue for HR_CTRL, which only ever
-//! sends it messages and never waits for an answer on the restart path.
+//! It serves the requests of lives ([`lives`]), answers some before they are asked ([`ahead`]), and keeps
+//! the catalogue for HR_CTRL, which only ever sends it messages and never waits for an answer on the
+//! restart path.
 
+mod ahead;
+mod image;
 mod lives;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use actix::{Actor, Addr, Context, Handler, Message, MessageResult};
 use hr_ctrl_core::ActorKey;
 use refrain_abi::{ActorName, Aid, Capability, DeletionKey, Gid, LifeNo, Serial};
 use refrain_pmm::{Bank, BankOptions, Medium, Opened, Owner, Registration};
+use refrain_sys::mapping::ControlPageMapping;
 use tokio::sync::watch;
 
-use crate::hr_ctrl::HrCtrl;
+use crate::hr_ctrl::{self, HrCtrl};
 use crate::output::Output;
 use crate::site::{BlockRow, MemoryInfo};
+use ahead::Ahead;
+pub use ahead::{ForgetActor, StandbyAsleep};
 
 /// The bank, shared by the requests that this arbiter serves. `None` while it is being reopened.
 pub(crate) type SharedBank = Rc<RefCell<Option<Bank>>>;
 
+/// What is sent ahead, shared likewise.
+pub(crate) type SharedAhead = Rc<RefCell<Ahead>>;
+
 /// The boot actor PMM.
 pub struct Pmm {
     bank: SharedBank,
+    ahead: SharedAhead,
     options: BankOptions,
     keep_on_halt: Option<bool>,
     output: Output,
@@ -64,9 +75,11 @@ pub struct ServeLife {
     /// The capability to tell it.
     pub capability: Capability,
     /// The controller's end of its socket.
-    pub socket: OwnedFd,
+    pub socket: Arc<OwnedFd>,
     /// Its control page.
-    pub page: OwnedFd,
+    pub page: Arc<OwnedFd>,
+    /// The same, mapped.
+    pub control: Arc<ControlPageMapping>,
 }
 
 /// A life has ended: its socket is worth nothing any more (DESIGN invariant 7).
@@ -185,6 +198,7 @@ impl Pmm {
     pub fn new(open: OpenBank) -> Self {
         Self {
             bank: Rc::new(RefCell::new(Some(open.bank))),
+            ahead: SharedAhead::default(),
             options: open.options,
             keep_on_halt: open.keep_on_halt,
             output: open.output,
@@ -206,8 +220,20 @@ impl Pmm {
         }
     }
 
+    /// After blocks were freed: what was sent ahead of them counts no more.
+    fn freed(&self) {
+        if let (Some(bank), Some(hr_ctrl)) = (self.bank.borrow().as_ref(), &self.hr_ctrl) {
+            let stale = self.ahead.borrow_mut().freed(bank, None);
+            hr_ctrl::refresh(hr_ctrl, stale);
+        }
+    }
+
     fn reopen(&mut self, discard: bool) -> Result<(), String> {
         self.lives.clear();
+        if discard {
+            // Every actor was forgotten before.
+            *self.ahead.borrow_mut() = Ahead::default();
+        }
         let floor = self.bank.borrow().as_ref().map(Bank::aid_floor);
         if let Some(bank) = self.bank.borrow_mut().take()
             && discard
@@ -297,10 +323,27 @@ impl Handler<ServeLife> for Pmm {
         let Some(hr_ctrl) = self.hr_ctrl.clone() else {
             return;
         };
+        self.ahead.borrow_mut().began(&life);
         let (sender, ended) = watch::channel(());
         self.lives
             .insert((life.asker.actor, life.asker.life), sender);
-        actix_rt::spawn(lives::serve(life, Rc::clone(&self.bank), hr_ctrl, ended));
+        let shared = (Rc::clone(&self.bank), Rc::clone(&self.ahead));
+        actix_rt::spawn(lives::serve(life, shared, hr_ctrl, ended));
+    }
+}
+
+impl Handler<StandbyAsleep> for Pmm {
+    type Result = ();
+    fn handle(&mut self, standby: StandbyAsleep, _: &mut Context<Self>) {
+        let bank = self.bank.borrow();
+        self.ahead.borrow_mut().standby(bank.as_ref(), standby);
+    }
+}
+
+impl Handler<ForgetActor> for Pmm {
+    type Result = ();
+    fn handle(&mut self, ForgetActor(actor): ForgetActor, _: &mut Context<Self>) {
+        self.ahead.borrow_mut().forget(actor);
     }
 }
 
@@ -341,6 +384,7 @@ impl Handler<TerminateGroup> for Pmm {
     type Result = ();
     fn handle(&mut self, TerminateGroup(gid): TerminateGroup, _: &mut Context<Self>) {
         self.change(&format!("group {gid}"), |bank| bank.terminate_group(gid));
+        self.freed();
     }
 }
 

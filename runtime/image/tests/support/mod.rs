@@ -10,11 +10,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 
+use refrain_abi::control::Relay;
+use refrain_abi::request::Request;
 use refrain_abi::template::{FromTemplate, MAX_FRAME, StartFrame};
 use refrain_abi::{ActorName, LifeNo, Serial};
 use refrain_image::{Image, Program, StartKind, Template, TemplateError, choose_start};
+use refrain_sys::cgroup::{self, Cgroup};
 use refrain_sys::mapping::{self, ControlPageMapping};
 use refrain_sys::process::{PollFd, PollFlags, poll};
 use refrain_sys::{PidFd, WaitStatus, futex, seqpacket};
@@ -49,6 +52,7 @@ pub fn program_of(image: Image, path: &Path, words: &[&str]) -> Program {
         umask: None,
         rlimits: vec![(4, 0, 0)], // RLIMIT_CORE: crashes on purpose leave no file
         fresh_layout: false,
+        fault_handlers: true,
     }
 }
 
@@ -110,6 +114,8 @@ pub struct Actor {
     pub template: Template,
     pub page: ControlPageMapping,
     pub serial: u32,
+    /// Where it lives, if it is contained.
+    pub cgroup: Option<Cgroup>,
     /// Ends that came while something else was waited for.
     ends: Vec<(u32, WaitStatus)>,
 }
@@ -124,6 +130,7 @@ pub struct Standby {
 
 /// A life that runs.
 pub struct Life {
+    pub serial: Serial,
     pub pid: u32,
     pub pidfd: PidFd,
     pub socket: OwnedFd,
@@ -137,20 +144,54 @@ impl Actor {
     }
 
     pub fn start_by(program: &Program, start: StartKind) -> Self {
-        let (mut actor, first) = Self::begin(program, start);
+        let (actor, first) = Self::begin(program, start);
         assert_eq!(first, Some(FromTemplate::Ready));
-        actor.serial = 0;
         actor
+    }
+
+    /// A template in a cgroup of its own, which it can read; `None`, with a visible line, where there
+    /// are none to be had.
+    pub fn contained(program: &Program) -> Option<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("refrain-image-test-{}-{count}", std::process::id());
+        let made = cgroup::own_directory().and_then(|parent| Cgroup::create(&parent, &name));
+        let cgroup = match made {
+            Ok(cgroup) => cgroup,
+            Err(error) => {
+                eprintln!("skipped: no cgroup can be made: {error}");
+                return None;
+            }
+        };
+        let start = choose_start(&program.image);
+        let (actor, first) = Self::begin_in(program, start, Some(cgroup));
+        assert_eq!(first, Some(FromTemplate::Ready));
+        Some(actor)
     }
 
     /// Starts a template; answers its first message, `None` when it ended without one.
     pub fn begin(program: &Program, start: StartKind) -> (Self, Option<FromTemplate>) {
+        Self::begin_in(program, start, None)
+    }
+
+    fn begin_in(
+        program: &Program,
+        start: StartKind,
+        cgroup: Option<Cgroup>,
+    ) -> (Self, Option<FromTemplate>) {
         let (fd, page) = mapping::create_control_page().unwrap();
-        let template = Template::spawn(program, start, fd.as_fd(), None).unwrap();
+        let directory = cgroup.as_ref().map(|cgroup| cgroup.directory().unwrap());
+        let directory = directory.as_ref().map(AsFd::as_fd);
+        let members = cgroup.as_ref().map(Cgroup::procs);
+        let stderr = std::io::stderr();
+        let (page_fd, output) = (fd.as_fd(), stderr.as_fd());
+        let template =
+            Template::spawn_with_output(program, start, page_fd, directory, members, output);
         let mut actor = Self {
-            template,
+            template: template.unwrap(),
             page,
             serial: 0,
+            cgroup,
             ends: Vec::new(),
         };
         let first = actor.next_message().map(|(message, _)| message);
@@ -174,10 +215,15 @@ impl Actor {
 
     /// Asks for a standby with the next serial.
     pub fn standby(&mut self) -> Standby {
+        self.standby_with(false)
+    }
+
+    /// Asks for a standby, with a keeper or without.
+    pub fn standby_with(&mut self, keeper: bool) -> Standby {
         self.serial += 1;
         let serial = Serial(self.serial);
         let (socket, theirs) = seqpacket::pair().unwrap();
-        self.template.request_fork(serial, theirs).unwrap();
+        self.template.request_fork(serial, keeper, theirs).unwrap();
         loop {
             match self.next_message().expect("the template has ended") {
                 (FromTemplate::Forked { serial: got, pid }, Some(pidfd)) => {
@@ -203,6 +249,31 @@ impl Actor {
     }
 
     pub fn wake_with(&mut self, standby: Standby, number: u32, stopped: bool) -> Life {
+        let life = self.queue(standby, number, stopped);
+        self.call(life.serial);
+        life
+    }
+
+    /// Begins a standby whose start frame is queued, as a controller does.
+    pub fn call(&self, serial: Serial) {
+        self.page.go.store(serial.0, Ordering::Release);
+        self.page.wake.store(serial.0, Ordering::Release);
+        futex::wake(&self.page.wake, u32::MAX).unwrap();
+        if self.page.declined.load(Ordering::Acquire) == serial.0 {
+            futex::wake(&self.page.go, u32::MAX).unwrap();
+        }
+    }
+
+    /// Allows a life to wake the standby `to` when it fails.
+    pub fn arm(&self, life: &Life, to: Serial) {
+        let from = life.serial;
+        self.page.vouched[0].store(life.pid, Ordering::Release);
+        let word = Relay::Armed { from, to }.word();
+        self.page.relay.store(word, Ordering::Release);
+    }
+
+    /// Sends a standby its start frame; it begins when it is called, or woken by a life.
+    pub fn queue(&self, standby: Standby, number: u32, stopped: bool) -> Life {
         let Standby {
             serial,
             pid,
@@ -219,9 +290,8 @@ impl Actor {
         };
         let fds = [null.as_fd(), theirs.as_fd(), theirs.as_fd()];
         send_start(&socket, frame, &fds);
-        self.page.wake.store(serial.0, Ordering::Release);
-        futex::wake(&self.page.wake, u32::MAX).unwrap();
         Life {
+            serial,
             pid,
             pidfd,
             socket,
@@ -264,6 +334,47 @@ impl Actor {
     }
 }
 
+impl Life {
+    /// Whether the life has told that it fails. Only once it is sure to have said what it says.
+    pub fn has_told(&self) -> bool {
+        let mut buffer = [0; MAX_FRAME];
+        match seqpacket::recv_dontwait(&self.socket, &mut buffer, 0) {
+            Ok(received) if !received.is_closed() => {
+                let frame = buffer.get(..received.len).unwrap();
+                assert_eq!(Request::decode(frame), Ok((0, Request::Failing)));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The next line that it prints.
+    pub fn line(&mut self) -> String {
+        let mut line = Vec::new();
+        let mut byte = [0];
+        while self.output.read(&mut byte).unwrap() == 1 && byte != *b"\n" {
+            line.push(byte[0]);
+        }
+        String::from_utf8(line).unwrap()
+    }
+
+    /// Waits until it has ended.
+    pub fn wait(&self) {
+        let ended = self.pidfd.wait_ended(Some(WATCHDOG_MS)).unwrap();
+        assert!(ended, "the life does not end");
+    }
+}
+
+/// Waits until something is so; nothing that it is used for takes long unless it hangs.
+pub fn until(what: &str, is_so: impl Fn() -> bool) {
+    let begin = std::time::Instant::now();
+    while !is_so() {
+        let waited = begin.elapsed().as_millis();
+        assert!(waited < u128::from(WATCHDOG_MS), "not in time: {what}");
+        std::thread::yield_now();
+    }
+}
+
 pub fn send_start(socket: &OwnedFd, frame: StartFrame, fds: &[BorrowedFd<'_>]) {
     let mut buffer = [0; MAX_FRAME];
     let len = frame.encode(&mut buffer);
@@ -282,5 +393,9 @@ impl Drop for Actor {
         let _ = self.template.pidfd.send_signal(refrain_sys::Signal::KILL);
         let _ = self.template.pidfd.wait_ended(Some(WATCHDOG_MS));
         let _ = self.template.pidfd.reap();
+        if let Some(cgroup) = &self.cgroup {
+            let _ = cgroup.kill_all();
+            until("the cgroup is empty", || cgroup.remove().is_ok());
+        }
     }
 }

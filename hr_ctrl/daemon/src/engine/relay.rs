@@ -1,0 +1,346 @@
+//! The relay: a life that fails wakes its successor itself, where that is what would happen anyhow.
+//!
+//! The fault handler of a life (`runtime/shim`) is tens of microseconds ahead of the kernel's notice,
+//! and ahead of the memory of the old life being torn down. This module gives it leave beforehand
+//! ([`Engine::arm_relay`]), takes the leave back when anything happens that could change the
+//! decision ([`Engine::take_back`]), and books afterwards what a life has done with it
+//! ([`Engine::follow_relay`]): through the core, as the end and the beginning that they are.
+//!
+//! Who begins the next life is one compare-and-swap on the word `relay`. Before the life's, the
+//! controller may take its leave back, and then decides alone. After it, the standby begins: it looks
+//! itself whether anybody was left behind in the cgroup, and either begins or declines, and its
+//! word for that is final. So there is no moment at which both could begin a life, and none at
+//! which nobody would: a life that is killed between its claim and the wake-up has ended, the kernel
+//! says so, and the standby, which nobody woke, is then begun in the ordinary way.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use hr_ctrl_core::{ActorKey, Event, Requester, Target};
+use refrain_abi::control::Relay;
+use refrain_abi::{LifeNo, Serial};
+use refrain_image::StartKind;
+use refrain_sys::{Signal, clock};
+
+use super::runtime::Dying;
+use super::{Engine, SharedEngine};
+use crate::containment::Contained;
+use crate::site::Notice;
+
+/// How many turns of the event loop a relay that was claimed is looked at before it is looked at every
+/// millisecond only.
+const TURNS: u32 = 200;
+/// How often a relay that was claimed is looked at when an event cannot wait for it.
+const LOOKS: u32 = 2000;
+
+/// What has become of a relay that a life has claimed.
+enum Outcome {
+    /// The standby has begun.
+    Began,
+    /// The standby waits for the controller, or nobody has woken it.
+    Left,
+    /// Neither yet.
+    Open,
+}
+
+impl Engine {
+    /// Lets the life that runs wake its successor, if the core would begin that one at once.
+    pub(super) fn arm_relay(&mut self, actor: ActorKey) {
+        if !self.core.restarts_at_once(actor) {
+            return;
+        }
+        let Some(runtime) = self.actors.get_mut(&actor) else {
+            return;
+        };
+        let forks = runtime
+            .template
+            .as_ref()
+            .is_some_and(|template| template.kind == StartKind::Template);
+        let (Some(life), Some(standby)) = (&runtime.life, &runtime.standby) else {
+            return;
+        };
+        let is_next = standby.start_queued == Some(life.no.next());
+        let contained = matches!(runtime.contained, Contained::Cgroup(_));
+        let current = life.generation == runtime.generation && runtime.retired.is_none();
+        if runtime.relay.is_some()
+            || life.told
+            || life.ended
+            || !(forks && is_next && contained && current)
+            || runtime.spec.notice == Notice::Kernel
+        {
+            return;
+        }
+        let (from, to) = (life.serial, standby.serial);
+        let page = &runtime.control;
+        let spare = runtime.spare.as_ref().map_or(0, |spare| spare.pid);
+        for (place, pid) in page.vouched.iter().zip([life.pid, spare]) {
+            place.store(pid, Ordering::Relaxed);
+        }
+        page.relay
+            .store(Relay::Armed { from, to }.word(), Ordering::Release);
+        runtime.relay = Some((from, to));
+    }
+
+    /// Takes the leave back, and books the restart if the life was quicker. Returns with nobody but
+    /// the controller deciding.
+    pub(super) fn take_back(&mut self, actor: ActorKey) {
+        if !self.withdraw(actor) {
+            return;
+        }
+        // Rare: between the claim and the first line of the next life lie microseconds. An event
+        // that changes the decision comes just then, and waits for it.
+        for _ in 0..LOOKS {
+            match self.outcome(actor) {
+                Outcome::Open => std::thread::yield_now(),
+                Outcome::Began => return self.book(actor),
+                Outcome::Left => return self.forbid_and_go_on(actor),
+            }
+        }
+        // The standby is stopped, or gets no time. It ends; whether it began meanwhile shows now.
+        let Some(runtime) = self.actors.get_mut(&actor) else {
+            return;
+        };
+        if let Some(standby) = &runtime.standby {
+            let _ = standby.pidfd.send_signal(Signal::KILL);
+        }
+        match self.outcome(actor) {
+            Outcome::Began => self.book(actor),
+            _ => {
+                if let Some(runtime) = self.actors.get_mut(&actor)
+                    && let Some(standby) = runtime.standby.take()
+                {
+                    runtime.dying.push(Dying::of_standby(standby));
+                }
+                self.forbid_and_go_on(actor);
+            }
+        }
+    }
+
+    /// Takes back the leave of every actor that `event` could concern.
+    pub(super) fn take_back_for(&mut self, event: &Event) {
+        let gid = match event {
+            Event::Run { gid, by, .. } => match by {
+                Requester::Owner => *gid,
+                Requester::Life { actor, .. } => self.core.view(*actor).and_then(|view| view.gid),
+            },
+            Event::Kill { target, .. } => match target {
+                Target::Group(gid) => Some(*gid),
+                Target::Aid(aid) => self.core.group_of(*aid).ok().flatten(),
+            },
+            Event::SiteRestart { .. } | Event::Halt { .. } => {
+                let all: Vec<_> = self.armed_actors();
+                for actor in all {
+                    self.take_back(actor);
+                }
+                return;
+            }
+            _ => return,
+        };
+        // A group with a relay has one member.
+        let member = gid.and_then(|gid| {
+            let mut members = self.core.members(gid).map(|view| view.key);
+            members.next()
+        });
+        if let Some(actor) = member {
+            self.take_back(actor);
+        }
+    }
+
+    fn armed_actors(&self) -> Vec<ActorKey> {
+        let armed = |(key, runtime): (&ActorKey, &super::runtime::ActorRuntime)| {
+            runtime.relay.is_some().then_some(*key)
+        };
+        self.actors.iter().filter_map(armed).collect()
+    }
+
+    /// Takes the leave back; whether the life had claimed it.
+    fn withdraw(&mut self, actor: ActorKey) -> bool {
+        let Some(runtime) = self.actors.get_mut(&actor) else {
+            return false;
+        };
+        let Some((from, to)) = runtime.relay else {
+            return false;
+        };
+        let armed = Relay::Armed { from, to }.word();
+        let forbidden = Relay::Forbidden.word();
+        let withdrawn = runtime.control.relay.compare_exchange(
+            armed,
+            forbidden,
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        );
+        match withdrawn {
+            Err(word) if Relay::of(word) == (Relay::Claimed { to }) => true,
+            // Withdrawn; or the actor has written nonsense over the word, which is a leave to nobody.
+            _ => {
+                self.forbid(actor);
+                false
+            }
+        }
+    }
+
+    /// Whether the life has claimed its relay.
+    pub(super) fn is_relay_claimed(&self, actor: ActorKey) -> bool {
+        self.actors.get(&actor).is_some_and(|runtime| {
+            runtime.relay.is_some_and(|(_, to)| {
+                let word = runtime.control.relay.load(Ordering::Acquire);
+                Relay::of(word) == (Relay::Claimed { to })
+            })
+        })
+    }
+
+    /// From now on the controller alone begins lives.
+    pub(super) fn forbid(&mut self, actor: ActorKey) {
+        if let Some(runtime) = self.actors.get_mut(&actor) {
+            runtime.relay = None;
+            runtime
+                .control
+                .relay
+                .store(Relay::Forbidden.word(), Ordering::Release);
+        }
+    }
+
+    fn outcome(&self, actor: ActorKey) -> Outcome {
+        let Some(runtime) = self.actors.get(&actor) else {
+            return Outcome::Left;
+        };
+        let Some((_, to)) = runtime.relay else {
+            return Outcome::Left;
+        };
+        let page = &runtime.control;
+        // `began` and `declined` come after the standby's own look; each is its last word.
+        if page.began.load(Ordering::Acquire) == to.0 {
+            return Outcome::Began;
+        }
+        let standby = runtime.standby.as_ref().filter(|s| s.serial == to);
+        let declined = page.declined.load(Ordering::Acquire) == to.0;
+        if declined || standby.is_none() {
+            return Outcome::Left;
+        }
+        let life_ended = runtime
+            .life
+            .as_ref()
+            .is_none_or(|life| life.pidfd.has_ended());
+        if life_ended && !is_called(page.wake.load(Ordering::Acquire), to) {
+            return Outcome::Left;
+        }
+        Outcome::Open
+    }
+
+    /// Sees a relay that was claimed to its end: books it, or goes on in the ordinary way.
+    pub(super) fn follow_relay(&mut self, actor: ActorKey) {
+        match self.outcome(actor) {
+            Outcome::Began => self.book(actor),
+            Outcome::Left => self.forbid_and_go_on(actor),
+            Outcome::Open => {
+                let Some(runtime) = self.actors.get_mut(&actor) else {
+                    return;
+                };
+                if !std::mem::replace(&mut runtime.following, true) {
+                    actix_rt::spawn(follow(self.shared(), actor));
+                }
+            }
+        }
+    }
+
+    fn forbid_and_go_on(&mut self, actor: ActorKey) {
+        self.forbid(actor);
+        let ended = self.actors.get(&actor).and_then(|runtime| {
+            let life = runtime.life.as_ref()?;
+            life.pidfd.has_ended().then_some(life.serial)
+        });
+        if let Some(serial) = ended {
+            self.child_ended(actor, serial);
+        }
+    }
+
+    /// Books a relay whose standby `to` has begun, if there is one: what is heard of that process from now
+    /// on is heard of a life.
+    pub(super) fn book_if_begun(&mut self, actor: ActorKey, to: Serial) {
+        let relay = self.actors.get(&actor).and_then(|runtime| runtime.relay);
+        let is_it = relay.is_some_and(|(_, standby)| standby == to);
+        if is_it && self.is_relay_claimed(actor) && matches!(self.outcome(actor), Outcome::Began) {
+            self.book(actor);
+        }
+    }
+
+    /// The standby runs already: tells the core that one life is gone, and carries its answer out,
+    /// which is to begin the life that runs.
+    fn book(&mut self, actor: ActorKey) {
+        self.forbid(actor);
+        let Some(runtime) = self.actors.get_mut(&actor) else {
+            return;
+        };
+        let Some(life) = runtime.life.as_mut() else {
+            return;
+        };
+        life.ended = true;
+        life.told = true;
+        let (no, serial, pid) = (life.no, life.serial, life.pid);
+        runtime.last_pid = (!life.reaped).then_some(pid);
+        runtime.last_notice = Some(Notice::Fault);
+        runtime.failing = Some(serial);
+        let ended = Event::Ended {
+            actor,
+            life: no,
+            clean: false,
+            at_ms: clock::now_monotonic_ms(),
+        };
+        self.step(ended);
+        self.gone(actor, no);
+        self.after_end(actor, no, false);
+    }
+
+    /// A life says that it fails.
+    pub(crate) fn failing(&mut self, actor: ActorKey, no: LifeNo) {
+        if self.is_relay_claimed(actor) {
+            return self.follow_relay(actor);
+        }
+        let Some(runtime) = self.actors.get_mut(&actor) else {
+            return;
+        };
+        let Some(life) = runtime.life.as_ref().filter(|life| life.no == no) else {
+            return;
+        };
+        let serial = life.serial;
+        let page = &runtime.control;
+        let recorded = page.failure.serial.load(Ordering::Acquire) == serial.0;
+        let stopped = page.stopped.load(Ordering::Acquire) == serial.0;
+        if !recorded {
+            return; // It says so, but no handler of ours has run.
+        }
+        runtime.last_notice = Some(Notice::Fault);
+        runtime.failing = Some(serial);
+        if stopped {
+            self.life_stopped(actor, serial);
+        } else {
+            self.tell_end(actor);
+        }
+        self.end_lingering(actor);
+    }
+}
+
+/// Whether a serial has been called. Serials wrap.
+pub(super) fn is_called(called: u32, serial: Serial) -> bool {
+    called.wrapping_sub(serial.0) as i32 >= 0
+}
+
+async fn follow(engine: SharedEngine, actor: ActorKey) {
+    for turn in 0.. {
+        if turn < TURNS {
+            tokio::task::yield_now().await;
+        } else {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let mut engine = engine.borrow_mut();
+        if !engine.is_relay_claimed(actor) || !matches!(engine.outcome(actor), Outcome::Open) {
+            if let Some(runtime) = engine.actors.get_mut(&actor) {
+                runtime.following = false;
+            }
+            if engine.is_relay_claimed(actor) {
+                engine.follow_relay(actor);
+            }
+            return;
+        }
+    }
+}
