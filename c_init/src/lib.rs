@@ -4,16 +4,18 @@
 //! commands, the console, `sysadm.ini` and remote sessions, goes through one [`interpreter`]
 //! (SPEC C1). *Outside*, [`program::main`] starts a site or gives commands to one that runs, and
 //! [`applet::main`] is every command as a program of its own (SPEC C3). Both sides share one
-//! definition of each command's flags, in [`commands`].
+//! definition of each command's flags, in [`commands`]. [`bank`] and [`doctor`] need no site at all.
 //!
 //! Nothing here decides what happens to an actor: that is asked of the site.
 #![forbid(unsafe_code)]
 
 pub mod applet;
+pub mod bank;
 mod client;
 pub mod commands;
 pub mod config;
 mod console;
+pub mod doctor;
 pub mod interpreter;
 mod lines;
 mod multicall;

@@ -5,7 +5,7 @@
 
 use std::env;
 
-use crate::{applet, commands, factory, program};
+use crate::{applet, bank, commands, doctor, factory, program};
 
 /// The entry point of the binary `c_init`: goes by the name it was called by. Answers the exit
 /// code.
@@ -18,7 +18,12 @@ pub fn main() -> i32 {
         "nucleus" => hr_ctrl::nucleus::main(&arguments()),
         "hr_ctrl" => hr_ctrl::controller::main(&arguments(), factory()),
         name if commands::find(name).is_some() => applet::main(name),
-        _ => program::main(),
+        // The two commands that need no site; a file of that name is read as `./bank`.
+        _ => match env::args_os().nth(1) {
+            Some(word) if word == "bank" => bank::main(),
+            Some(word) if word == "doctor" => doctor::main(),
+            _ => program::main(),
+        },
     }
 }
 

@@ -20,6 +20,9 @@ const MAX_SITE: usize = 48;
 ///
 /// Without --connect and -c the site is started: sysadm.ini is read, and then commands from the
 /// terminal; or, where stdin is no terminal, from stdin to its end, and the site halts.
+///
+/// c_init bank shows, checks and repairs a bank; c_init doctor looks at the machine. Neither needs a
+/// site.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "c_init", version)]
 pub struct Options {

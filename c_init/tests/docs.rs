@@ -6,6 +6,9 @@ use std::path::PathBuf;
 
 use c_init::commands;
 
+/// Pages of what the console does not know.
+const OTHERS: [&str; 4] = ["README", "c_init", "bank", "doctor"];
+
 fn docs() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/commands")
 }
@@ -46,7 +49,7 @@ fn c2_there_is_no_page_without_a_command_and_the_index_names_all() {
         let file = entry.unwrap().file_name().into_string().unwrap();
         let name = file.trim_end_matches(".md").to_owned();
         assert!(
-            known.contains(&name) || name == "README" || name == "c_init",
+            known.contains(&name) || OTHERS.contains(&name.as_str()),
             "{file}: no such command"
         );
     }
@@ -74,5 +77,27 @@ fn c3_the_page_of_c_init_names_every_option() {
             page.contains(&format!("`{flag}")),
             "c_init.md does not explain {flag}"
         );
+    }
+}
+
+#[test]
+fn c3_the_pages_of_bank_and_doctor_show_their_usage() {
+    for (name, definitions) in [
+        ("bank", c_init::bank::definitions()),
+        ("doctor", vec![c_init::doctor::definition()]),
+    ] {
+        let page = read(&format!("{name}.md"));
+        assert!(page.starts_with(&format!("# {name}\n")));
+        for definition in definitions {
+            let usage = format!("```text\n{}```\n", commands::help::explain(&definition));
+            assert!(
+                page.contains(&usage),
+                "{name}.md does not show this:\n{usage}"
+            );
+        }
+        for part in ["## Example", "## Exit codes", "## Errors"] {
+            assert!(page.contains(part), "{name}.md has no part '{part}'");
+        }
+        assert!(read("README.md").contains(&format!("({name}.md)")));
     }
 }

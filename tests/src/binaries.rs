@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 /// Set to keep the harness from building: the binaries are up to date already.
 pub const PREBUILT_VAR: &str = "REFRAIN_TESTS_PREBUILT";
 
-/// The path of the program `name`, built.
+/// The path of the program `name`, or of the shared library `libhr.so`, built.
 ///
 /// # Panics
 /// When it is not there.
@@ -44,7 +44,14 @@ fn build(cargo: &Path, profile_dir: &Path) {
     let target = profile_dir.parent().expect("target/<profile> has a parent");
     let mut command = Command::new(cargo);
     command
-        .args(["build", "--quiet", "--workspace", "--bins", "--target-dir"])
+        .args([
+            "build",
+            "--quiet",
+            "--workspace",
+            "--bins",
+            "--lib",
+            "--target-dir",
+        ])
         .arg(target);
     if profile_dir.ends_with("release") {
         command.arg("--release");

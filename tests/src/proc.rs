@@ -25,6 +25,8 @@ pub struct Stat {
     pub state: char,
     /// The parent.
     pub parent: u32,
+    /// The role that its name says: `T` of a template, `S` of a standby, `K` of a keeper.
+    pub role: Option<char>,
 }
 
 /// The stat of a process; `None` when there is none of that pid.
@@ -34,10 +36,13 @@ pub fn stat(pid: u32) -> Option<Stat> {
     // The name is in parentheses and may itself hold anything; what follows the last one is plain.
     let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
     let began = fields.get(19)?.parse().ok()?;
+    let name = text.split_once('(')?.1;
+    let role = name.get(1..2).filter(|mark| *mark == ":");
     Some(Stat {
         id: ProcId { pid, began },
         state: fields.first()?.chars().next()?,
         parent: fields.get(1)?.parse().ok()?,
+        role: role.and_then(|_| name.chars().next()),
     })
 }
 

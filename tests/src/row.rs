@@ -28,8 +28,17 @@ pub struct Row {
     pub restarts: u32,
     /// "standby", "template" or "exec".
     pub start: Option<String>,
+    /// "cold" or "warm".
+    #[serde(default)]
+    pub image: String,
     /// How the last life ended.
     pub last_end: Option<String>,
+    /// How that was noticed: "fault" or "kernel".
+    #[serde(default)]
+    pub notice: Option<String>,
+    /// Whether the life has a keeper.
+    #[serde(default)]
+    pub keeper: bool,
 }
 
 impl Row {

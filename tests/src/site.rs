@@ -273,7 +273,8 @@ impl Site {
         self.run_actor(&["-n", name], name, program, words)
     }
 
-    fn run_actor(&self, flags: &[&str], name: &str, program: &str, words: &[&str]) -> u32 {
+    /// The same with any flags of `arun`.
+    pub fn run_actor(&self, flags: &[&str], name: &str, program: &str, words: &[&str]) -> u32 {
         let path = binaries::path(program);
         let mut all: Vec<&OsStr> = flags.iter().map(OsStr::new).collect();
         let out = self.file(name);

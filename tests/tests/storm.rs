@@ -36,7 +36,13 @@ fn at_rest(site: &Site, life: u32) -> [Measure; 3] {
     let template = proc::stat(row.pid()).expect("the life lives").parent;
     wait::until_true("the standby to be there and the dead to be buried", || {
         let family = proc::family(template);
-        family.len() == 3 && family.iter().all(|stat| stat.state != 'Z')
+        let in_role = |role| family.iter().filter(|stat| stat.role == Some(role)).count();
+        // Template, life and standby; each of the two may have a keeper, the standby has one.
+        let keepers = in_role('K');
+        in_role('S') == 1
+            && (1..=2).contains(&keepers)
+            && family.len() == 3 + keepers
+            && family.iter().all(|stat| stat.state != 'Z')
     });
     [site.nucleus_pid(), site.controller_pid(), template].map(measure)
 }

@@ -1,7 +1,7 @@
 //! `arun` and `akill`: the beginning and the end of actors (SPEC C2, H2, H24).
 
 use clap::{Args, ValueEnum};
-use hr_ctrl::site::{KillTarget, StartSpec};
+use hr_ctrl::site::{KillTarget, Notice, StartSpec};
 use refrain_abi::{ActorName, Aid, Gid};
 
 use super::{CommandError, Flow, Outcome};
@@ -19,10 +19,20 @@ pub enum Layout {
     Fresh,
 }
 
+/// How the end of a life is noticed ([`Notice`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum NoticeWord {
+    /// By the life's own fault handler where there is one.
+    Fault,
+    /// By the kernel only.
+    Kernel,
+}
+
 /// `arun`: runs a program as an actor.
 #[derive(Clone, Debug, Args)]
 #[command(
-    override_usage = "arun [-g GID] [-S|-U] [-q] [-d] [-xip] [-n NAME] [--layout same|fresh] PATH [ARG...]"
+    override_usage = "arun [-g GID] [-S|-U] [-q] [-d] [-xip] [-n NAME] [--layout same|fresh] \
+                      [--notice fault|kernel] PATH [ARG...]"
 )]
 pub struct Arun {
     /// run it as a restartable actor of this restart group
@@ -56,6 +66,15 @@ pub struct Arun {
         hide_possible_values = true
     )]
     pub layout: Layout,
+    /// how a failure is noticed: by a fault handler in the life (the default) or by the kernel only
+    #[arg(
+        long,
+        value_name = "fault|kernel",
+        value_enum,
+        default_value = "fault",
+        hide_possible_values = true
+    )]
+    pub notice: NoticeWord,
     /// the program, looked for along $PATH where it has no slash; what follows is the program's
     #[arg(value_name = "PATH", required = true, num_args = 1.., trailing_var_arg = true)]
     pub program: Vec<String>,
@@ -112,6 +131,10 @@ impl Arun {
             in_place: self.in_place(),
             fresh_layout: self.layout == Layout::Fresh,
             stopped: self.debug,
+            notice: match self.notice {
+                NoticeWord::Fault => Notice::Fault,
+                NoticeWord::Kernel => Notice::Kernel,
+            },
         })
     }
 }

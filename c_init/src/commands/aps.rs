@@ -10,13 +10,22 @@ use crate::table::{NOTHING, cell, columns, span};
 const SHORT: [&str; 10] = [
     "NAME", "GID", "AID", "PID", "KIND", "STATE", "LIFE", "RESTARTS", "START", "LAST END",
 ];
-const LONG: [&str; 5] = ["UPTIME", "MODE", "CAPABILITY", "PATH", "REASON"];
+const LONG: [&str; 8] = [
+    "UPTIME",
+    "MODE",
+    "CAPABILITY",
+    "PATH",
+    "NOTICE",
+    "KEEPER",
+    "IMAGE",
+    "REASON",
+];
 
 /// `aps`: lists the actors.
 #[derive(Clone, Debug, Args)]
 #[command(override_usage = "aps [-l] [--json]")]
 pub struct Aps {
-    /// more columns: how long the life has run, its capability, its path, why it starts as it does
+    /// more columns: of the life that runs, of how it starts, and of the last failure
     #[arg(short)]
     pub long: bool,
     /// an array of objects, for programs
@@ -70,7 +79,11 @@ fn row(actor: &ActorInfo, long: bool) -> Vec<String> {
             actor.mode.to_owned(),
             cell(actor.capability.as_ref()),
             actor.path.clone(),
+            cell(actor.notice),
+            if actor.keeper { "yes" } else { "no" }.to_owned(),
+            actor.image.to_owned(),
             cell(actor.start_reason.as_ref()),
+            cell(actor.failure.as_ref()),
         ]);
     }
     row
@@ -93,8 +106,12 @@ mod tests {
             life: Some(1),
             restarts: 1,
             start: Some("standby"),
+            image: "cold",
             start_reason: None,
             last_end: Some("SIGSEGV".into()),
+            notice: Some("fault"),
+            failure: None,
+            keeper: true,
             path: "/usr/bin/redis-server".into(),
             uptime_ms: Some(1500),
         }
