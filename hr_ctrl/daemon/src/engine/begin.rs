@@ -137,6 +137,9 @@ impl Engine {
             waits: false,
             sweeping: false,
         });
+        if let Some(status) = standby.reaped {
+            runtime.reaped(standby.pid, status);
+        }
         let engine = self.shared();
         let socket = standby.socket;
         actix_rt::spawn(async move {

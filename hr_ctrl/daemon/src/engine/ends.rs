@@ -143,27 +143,12 @@ impl Engine {
         let Some(runtime) = self.actors.get_mut(&actor) else {
             return;
         };
-        if runtime.forking.is_some() {
-            self.hear_template(actor);
+        if runtime.life.as_ref().is_none_or(|life| !life.ended) || self.is_somebody_coming(actor) {
+            return;
         }
         let Some(runtime) = self.actors.get_mut(&actor) else {
             return;
         };
-        if let Some(fork) = &runtime.forking {
-            let serial = fork.serial;
-            if let Some(life) = runtime
-                .life
-                .as_mut()
-                .filter(|life| life.ended && !life.waits)
-            {
-                life.waits = true;
-                actix_rt::spawn(end_if_stuck(self.shared(), actor, serial));
-            }
-            return;
-        }
-        if runtime.building {
-            return;
-        }
         let Some(life) = runtime.life.as_ref().filter(|l| l.ended && !l.sweeping) else {
             return;
         };
@@ -184,6 +169,31 @@ impl Engine {
             life.sweeping = true;
             actix_rt::spawn(sweep(self.shared(), actor, no));
         }
+    }
+
+    /// Whether a fork or a template is under way: somebody may be in the cgroup of whom we have not
+    /// heard. What the template has said already is taken first.
+    fn is_somebody_coming(&mut self, actor: ActorKey) -> bool {
+        let is_forking = |engine: &Self| {
+            let runtime = engine.actors.get(&actor);
+            runtime.is_some_and(|runtime| runtime.forking.is_some())
+        };
+        if is_forking(self) {
+            self.hear_template(actor);
+        }
+        let engine = self.shared();
+        let Some(runtime) = self.actors.get_mut(&actor) else {
+            return false;
+        };
+        let Some(fork) = &runtime.forking else {
+            return runtime.building;
+        };
+        let serial = fork.serial;
+        if let Some(life) = runtime.life.as_mut().filter(|l| l.ended && !l.waits) {
+            life.waits = true;
+            actix_rt::spawn(end_if_stuck(engine, actor, serial));
+        }
+        true
     }
 
     pub(super) fn gone(&mut self, actor: ActorKey, no: LifeNo) {
@@ -260,6 +270,10 @@ impl ActorRuntime {
     /// The template has reaped `pid`.
     pub(super) fn reaped(&mut self, pid: u32, status: WaitStatus) {
         let current = self.life.as_mut().filter(|life| life.pid == pid);
+        // Woken by the life before it, it has begun and ended before that was booked.
+        if let Some(standby) = self.standby.as_mut().filter(|standby| standby.pid == pid) {
+            standby.reaped = Some(status);
+        }
         let waited_for = self.untold.iter().any(|restart| restart.pid == Some(pid));
         if current.is_none() && self.last_pid != Some(pid) && !waited_for {
             return;
@@ -330,6 +344,10 @@ async fn learn_end(engine: SharedEngine, actor: ActorKey, pid: u32, pidfd: Rc<Pi
 /// again, so a pid that was given to somebody else meanwhile is never signalled.
 async fn sweep(engine: SharedEngine, actor: ActorKey, life: LifeNo) {
     for round in 0_u32.. {
+        // A standby that is being forked would be taken for left behind, killed, and begun all the same.
+        while engine.borrow_mut().is_somebody_coming(actor) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         let pinned = {
             let borrowed = engine.borrow();
             let Some(runtime) = borrowed.actors.get(&actor) else {

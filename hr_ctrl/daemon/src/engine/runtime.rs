@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use hr_ctrl_core::{Kind, Ticket};
 use refrain_abi::{ActorName, Aid, Capability, Gid, LifeNo, Serial};
 use refrain_image::{Program, StartKind, Template};
-use refrain_sys::PidFd;
 use refrain_sys::mapping::ControlPageMapping;
+use refrain_sys::{PidFd, WaitStatus};
 
 use crate::containment::Contained;
 use crate::failure;
@@ -141,6 +141,8 @@ pub(crate) struct Standby {
     pub capability: Capability,
     /// The life its start frame is queued for.
     pub start_queued: Option<LifeNo>,
+    /// Its template has reaped it.
+    pub reaped: Option<WaitStatus>,
 }
 
 /// The life that runs.

@@ -232,6 +232,7 @@ impl Engine {
             socket: Arc::new(fork.socket),
             capability: Capability(capability),
             start_queued: None,
+            reaped: None,
         };
         runtime.template_deaths = 0;
         let (serial, pidfd) = (standby.serial, Rc::clone(&standby.pidfd));
