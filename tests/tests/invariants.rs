@@ -97,7 +97,7 @@ fn a_life_alone_is_noticed_by_its_fault_handler_unless_that_is_left_out() {
             let template = proc::stat(life).expect("the life waits").parent;
             let family = proc::family(template);
             let is_there = |role| family.iter().any(|stat| stat.role == Some(role));
-            is_there('S') && is_there('K') == (notice == "fault")
+            is_there('S') && is_there('K')
         });
     }
     site.write("go", "");
@@ -116,7 +116,14 @@ fn a_life_alone_is_noticed_by_its_fault_handler_unless_that_is_left_out() {
 fn a_kill_between_the_claim_and_the_wake_up_loses_no_life() {
     // Nobody can hit those few instructions on purpose, so each life faults while somebody kills it.
     let site = Options::new().never_bad().start();
-    let words = ["on", "0", "wait", &site.file("go").display().to_string(), "end", "abort"];
+    let words = [
+        "on",
+        "0",
+        "wait",
+        &site.file("go").display().to_string(),
+        "end",
+        "abort",
+    ];
     site.actor(1, "races", "crasher", &words);
     let first = proc::stat(site.runs("races", 0).pid()).expect("life 0 waits");
     site.write("go", "");

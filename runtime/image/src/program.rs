@@ -32,6 +32,6 @@ pub struct Program {
     pub rlimits: Vec<(u32, u64, u64)>,
     /// Whether each template gets an address layout of its own (`layout = fresh`).
     pub fresh_layout: bool,
-    /// Whether its lives have handlers of faults, and keepers.
+    /// Whether its lives have handlers of faults.
     pub fault_handlers: bool,
 }

@@ -24,6 +24,8 @@ use crate::{environ, keeper, text};
 /// How many children a template remembers: the life, its successor, and room for some that are on
 /// their way out.
 const MAX_CHILDREN: usize = 64;
+/// How long a child that has ended is left alone, in nanoseconds.
+const LEFT_ALONE_NS: u32 = 1_000_000;
 const POLLIN: i16 = 1;
 const SIGCHLD: u32 = 17;
 
@@ -69,6 +71,8 @@ struct Watch {
     children: [Option<Child>; MAX_CHILDREN],
     signals: Fd,
     saved: SignalMask,
+    /// A child has ended and was not reaped yet.
+    somebody_ended: bool,
 }
 
 impl Template {
@@ -146,16 +150,18 @@ impl Template {
         }
         loop {
             let [request, ended] = watch.wait(self.fds.socket);
-            if ended {
+            let asked = if request { self.request(&watch) } else { None };
+            let forked = asked
+                .as_ref()
+                .map(|asked| self.fork_standby(asked, &mut watch));
+            // The next standby is wanted sooner than the dead are buried.
+            if ended && !matches!(forked, Some(Forked::Child)) {
                 self.reap(&mut watch);
             }
-            if !request {
-                continue;
-            }
-            let Some(asked) = self.request(&watch) else {
+            let (Some(asked), Some(forked)) = (asked, forked) else {
                 continue;
             };
-            match self.fork_standby(&asked, &mut watch) {
+            match forked {
                 Forked::Child => {
                     self.leave(&watch);
                     let before = self
@@ -357,6 +363,7 @@ impl Watch {
             children: [None; MAX_CHILDREN],
             signals,
             saved,
+            somebody_ended: false,
         })
     }
 
@@ -381,26 +388,39 @@ impl Watch {
             .and_then(Option::take)
     }
 
-    /// Waits; answers whether there is a request, and whether a child has ended.
-    fn wait(&self, socket: Fd) -> [bool; 2] {
+    /// Waits; answers whether there is a request, and whether a child is to be reaped.
+    ///
+    /// A child that ends is left alone for a moment, or until the next request: the life after it is
+    /// being woken just then, and reaping, reporting and the end of a keeper with all its memory
+    /// would take the CPU that it is woken on.
+    fn wait(&mut self, socket: Fd) -> [bool; 2] {
         let fds = [socket, self.signals];
         let mut fds = fds.map(|fd| PollFd {
             fd,
             events: POLLIN,
             seen: 0,
         });
-        match syscalls::poll(&mut fds) {
+        let [only_socket, _] = &mut fds;
+        let waited = if self.somebody_ended {
+            syscalls::poll(core::slice::from_mut(only_socket), Some(LEFT_ALONE_NS))
+        } else {
+            syscalls::poll(&mut fds, None)
+        };
+        match waited {
             Ok(_) => {}
             Err(EINTR) => return [false, false],
             Err(_) => syscalls::exit(126),
         }
-        let seen = fds.map(|fd| fd.seen != 0);
-        if let [_, true] = seen {
-            // One signal may stand for many; what it says is asked of wait4.
-            let mut info = [0; 128];
-            let _ = syscalls::read(self.signals, &mut info);
+        let [request, ended] = fds.map(|fd| fd.seen != 0);
+        if !self.somebody_ended {
+            self.somebody_ended = ended;
+            return [request, false];
         }
-        seen
+        self.somebody_ended = false;
+        // One signal may stand for many; what it says is asked of wait4.
+        let mut info = [0; 128];
+        let _ = syscalls::read(self.signals, &mut info);
+        [request, true]
     }
 }
 

@@ -76,13 +76,17 @@ fn our_action() -> Action {
 }
 
 /// Installs the handlers where the disposition is the default, and the alternate stack where there is
-/// none. What fails is left as it is: that program has no fast notice.
-pub fn install() {
+/// none. What fails is left as it is: that program has no fast notice. Without `handlers` it is only the
+/// keeper's stack that is made.
+pub fn install(handlers: bool) {
     let Ok(stacks) = syscalls::map(None, keeper::STACK + STACK) else {
         return;
     };
     let stacks = stacks.cast::<u8>();
     STACKS.store(stacks, Ordering::Relaxed);
+    if !handlers {
+        return;
+    }
     let base = stacks.wrapping_add(keeper::STACK).expose_provenance();
     // SAFETY: memory of our own, which is never unmapped.
     if unsafe { signal_calls::alternate_stack(base, STACK) }.is_err() {
@@ -110,7 +114,7 @@ pub fn install() {
 /// Sets up what a handler of ours touches, in a standby.
 pub fn prefault_stack() {
     let stacks = STACKS.load(Ordering::Relaxed);
-    if !stacks.is_null() {
+    if INSTALLED.load(Ordering::Relaxed) {
         let end = stacks.addr() + keeper::STACK + STACK;
         prefault::writable(end - STACK_USED..end);
     }

@@ -130,9 +130,7 @@ unsafe extern "C" fn template_main(
     let Some(Ok(template)) = fds.map(|fds| Template::new(fds, fork, name)) else {
         syscalls::exit(126)
     };
-    if fds.is_some_and(|fds| fds.handlers) {
-        signals::install();
-    }
+    signals::install(fds.is_some_and(|fds| fds.handlers));
     // SAFETY: `environment` answers libc's own array.
     let life = unsafe { template.serve(environment) };
     // SAFETY: libc's variable; a life has one thread at this moment.

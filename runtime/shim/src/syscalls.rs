@@ -179,9 +179,13 @@ pub struct PollFd {
 ///
 /// # Errors
 /// The errno; EINTR at a signal.
-pub fn poll(fds: &mut [PollFd]) -> Result<usize> {
-    // SAFETY: the kernel writes into the array only; no timeout and no mask are given.
-    unsafe { call(number::PPOLL, [fds.as_mut_ptr().addr(), fds.len(), 0, 0, 8]) }
+pub fn poll(fds: &mut [PollFd], timeout_ns: Option<u32>) -> Result<usize> {
+    // struct timespec.
+    let mut limit = [0, timeout_ns.unwrap_or_default() as usize];
+    let timeout = timeout_ns.map_or(0, |_| limit.as_mut_ptr().addr());
+    let (at, count) = (fds.as_mut_ptr().addr(), fds.len());
+    // SAFETY: the kernel writes into the two arrays only; no mask is given.
+    unsafe { call(number::PPOLL, [at, count, timeout, 0, 8]) }
 }
 
 /// `struct msghdr`.

@@ -47,7 +47,7 @@ impl Engine {
             return self.standby_ended(actor, serial);
         };
         life.over = true;
-        if self.is_relay_claimed(actor) {
+        if self.relay_for(actor) {
             return self.follow_relay(actor);
         }
         self.life_ended(actor, Notice::Kernel);

@@ -1,4 +1,6 @@
-//! The relay: a life that fails wakes its successor itself, where that is what would happen anyhow.
+//! The relay: a life that fails wakes its successor itself, where that is what would happen anyhow; and
+//! where it could not, because it was killed, the controller does so in its place before it decides
+//! anything ([`Engine::relay_for`]).
 //!
 //! The fault handler of a life (`runtime/shim`) is tens of microseconds ahead of the kernel's notice,
 //! and ahead of the memory of the old life being torn down. This module gives it leave beforehand
@@ -20,7 +22,7 @@ use hr_ctrl_core::{ActorKey, Event, Requester, Target};
 use refrain_abi::control::Relay;
 use refrain_abi::{LifeNo, Serial};
 use refrain_image::StartKind;
-use refrain_sys::{Signal, clock};
+use refrain_sys::{Signal, clock, futex};
 
 use super::runtime::Dying;
 use super::{Engine, SharedEngine};
@@ -66,7 +68,6 @@ impl Engine {
             || life.told
             || life.ended
             || !(forks && is_next && contained && current)
-            || runtime.spec.notice == Notice::Kernel
         {
             return;
         }
@@ -151,6 +152,36 @@ impl Engine {
             runtime.relay.is_some().then_some(*key)
         };
         self.actors.iter().filter_map(armed).collect()
+    }
+
+    /// The kernel has ended the life: wakes its successor in its place, before anything is decided or
+    /// booked, where the life itself might have done so. Whether the relay is claimed now, by whom ever.
+    pub(super) fn relay_for(&mut self, actor: ActorKey) -> bool {
+        let Some(runtime) = self.actors.get(&actor) else {
+            return false;
+        };
+        let (Some((from, to)), Some(life)) = (runtime.relay, &runtime.life) else {
+            return false;
+        };
+        let page = &runtime.control;
+        let clean = page.clean.load(Ordering::Acquire) == life.serial.0;
+        if clean || life.told || from != life.serial {
+            return self.is_relay_claimed(actor);
+        }
+        let armed = Relay::Armed { from, to }.word();
+        let claimed = Relay::Claimed { to }.word();
+        let (success, failure) = (Ordering::AcqRel, Ordering::Acquire);
+        match page
+            .relay
+            .compare_exchange(armed, claimed, success, failure)
+        {
+            Ok(_) => {
+                page.wake.store(to.0, Ordering::Release);
+                let _ = futex::wake(&page.wake, i32::MAX as u32);
+                true
+            }
+            Err(word) => word == claimed,
+        }
     }
 
     /// Takes the leave back; whether the life had claimed it.
@@ -278,8 +309,13 @@ impl Engine {
         life.told = true;
         let (no, serial, pid) = (life.no, life.serial, life.pid);
         runtime.last_pid = (!life.reaped).then_some(pid);
-        runtime.last_notice = Some(Notice::Fault);
-        runtime.failing = Some(serial);
+        let failed = runtime.control.failure.serial.load(Ordering::Acquire) == serial.0;
+        runtime.failing = failed.then_some(serial);
+        runtime.last_notice = Some(if failed {
+            Notice::Fault
+        } else {
+            Notice::Kernel
+        });
         let ended = Event::Ended {
             actor,
             life: no,

@@ -18,7 +18,6 @@ use refrain_sys::{PidFd, Signal, WaitStatus, clock, seqpacket};
 
 use super::runtime::{Forking, Standby, TemplateRuntime};
 use super::{Engine, SharedEngine};
-use crate::site::Notice;
 use crate::watch;
 
 /// How often the end of a life is looked for that the event loop cannot watch.
@@ -46,11 +45,10 @@ impl Engine {
         }
         // 0 is the serial of nobody.
         let serial = Serial(runtime.last_serial.0.checked_add(1).unwrap_or(1));
-        let keeper = runtime.spec.notice == Notice::Fault;
         let asked = seqpacket::pair_nonblocking_first().and_then(|(ours, theirs)| {
             template
                 .template
-                .request_fork(serial, keeper, theirs)
+                .request_fork(serial, true, theirs)
                 .map(|()| ours)
         });
         match asked {
