@@ -106,7 +106,11 @@ impl Engine {
             .actors
             .get(&actor)
             .is_some_and(|runtime| runtime.was_clean == Some(no));
-        self.after_end(actor, no, clean);
+        if clean {
+            self.after_end(actor, no, true);
+        } else {
+            self.after_end_soon(actor, no);
+        }
         if let (Some(pidfd), true) = (by_kernel, orphaned) {
             actix_rt::spawn(learn_end(self.shared(), actor, pid, pidfd));
         }
@@ -216,6 +220,15 @@ impl Engine {
         self.step(Event::Gone { actor, life: no });
     }
 
+    /// As [`Engine::after_end`] of a life that failed, but when the lives that follow have begun: whoever is
+    /// told of an end would run on the CPUs that they, and the rest of the group, need.
+    pub(super) fn after_end_soon(&mut self, actor: ActorKey, life: LifeNo) {
+        self.put_off.push((actor, life));
+        if self.put_off.len() == 1 {
+            actix_rt::spawn(after_ends(self.shared()));
+        }
+    }
+
     /// Off the path: what the end means for the requests, the catalogue and `aps`.
     pub(super) fn after_end(&mut self, actor: ActorKey, life: LifeNo, clean: bool) {
         self.tell_restarts(actor, false);
@@ -302,6 +315,14 @@ impl ActorRuntime {
         if self.last_pid == Some(pid) {
             self.last_pid = None;
         }
+    }
+}
+
+async fn after_ends(engine: SharedEngine) {
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let mut engine = engine.borrow_mut();
+    for (actor, life) in std::mem::take(&mut engine.put_off) {
+        engine.after_end(actor, life, false);
     }
 }
 

@@ -41,7 +41,7 @@ use hr_ctrl_core::{
     ActorKey, Controller, Effect, Event, HaltLevel, Limits, Ticket, blocked_message,
 };
 use refrain_abi::tunables::{HrCtrlTunables, Tunables};
-use refrain_abi::{Aid, Gid};
+use refrain_abi::{Aid, Gid, LifeNo};
 use refrain_sys::{PidFd, clock};
 use tokio::sync::{mpsc, oneshot};
 
@@ -127,6 +127,8 @@ pub struct Engine {
     halted: Option<HaltLevel>,
     /// Members that were asked to stop and have not answered yet.
     asked: Vec<ActorKey>,
+    /// Lives that have failed, whose end is still to be told to others.
+    put_off: Vec<(ActorKey, LifeNo)>,
     /// Lives that have stopped by themselves and are still to be ended.
     stopped: Vec<Rc<PidFd>>,
     /// Actors whose next standby waits for its turn.
@@ -180,6 +182,7 @@ impl Engine {
                 clearing: 0,
                 halted: None,
                 asked: Vec::new(),
+                put_off: Vec::new(),
                 stopped: Vec::new(),
                 paced: VecDeque::new(),
                 members: Vec::with_capacity(64),

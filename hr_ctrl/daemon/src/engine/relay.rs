@@ -324,7 +324,7 @@ impl Engine {
         };
         self.step(ended);
         self.gone(actor, no);
-        self.after_end(actor, no, false);
+        self.after_end_soon(actor, no);
     }
 
     /// A life says that it fails.
