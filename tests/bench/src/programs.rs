@@ -9,12 +9,19 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
-const SOURCES: [(&str, &str); 5] = [
+const SOURCES: [(&str, &str); 8] = [
     ("stamp.h", include_str!("../c/stamp.h")),
     ("actor.c", include_str!("../c/actor.c")),
     ("idle.c", include_str!("../c/idle.c")),
     ("limit.c", include_str!("../c/limit.c")),
     ("actor.py", include_str!("../actors/bench_actor.py")),
+    // The actor looks at its name.
+    ("heavy.py", include_str!("../actors/bench_actor.py")),
+    ("warm.py", include_str!("../actors/bench_actor.py")),
+    (
+        "refrain.py",
+        include_str!("../../../runtime/capi/python/refrain.py"),
+    ),
 ];
 
 /// Where each program is.
@@ -33,6 +40,8 @@ pub struct Programs {
     pub pmm: PathBuf,
     /// The actor in Python: interpreter and script.
     pub python: Option<(PathBuf, PathBuf)>,
+    /// Whether the Python actor can take a warm image: libhr.so is there.
+    pub warm: bool,
     /// The site's program.
     pub c_init: PathBuf,
 }
@@ -64,6 +73,11 @@ impl Programs {
         if python.is_none() {
             eprintln!("skipped: the Python actor: python3 is not installed");
         }
+        let library = beside.join("libhr.so");
+        let warm = fs::copy(&library, dir.join("libhr.so")).is_ok();
+        if !warm {
+            eprintln!("skipped: warm images: {} is missing", library.display());
+        }
         Ok(Self {
             actor: compile(dir, "actor", "actor", &[])?,
             actor_static: actor_static.ok(),
@@ -72,6 +86,7 @@ impl Programs {
             rust: program("bench_actor")?,
             pmm: program("bench_pmm")?,
             python,
+            warm,
             c_init: program("c_init")?,
         })
     }
@@ -95,7 +110,8 @@ fn built() -> Result<PathBuf> {
                 "c_init",
                 "-p",
                 "refrain-bench",
-                "--bins",
+                "-p",
+                "refrain-capi",
                 "--target-dir",
             ])
             .arg(target)

@@ -25,6 +25,7 @@ const COLD_GAP: Duration = Duration::from_millis(200);
 /// The bare mechanisms that ours are compared with.
 const HANDLER: &str = "limit: fault handler wakes standby";
 const PYTHON: &str = "limit: fork+exec, Python, SEGV";
+const HEAVY: &str = "limit: fork+exec, Python with imports, SEGV";
 
 /// How the site learns that a life is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,8 +189,8 @@ fn execs(stage: &Stage, site: &Site) -> Result<Vec<Contestant>> {
     Ok(all)
 }
 
-/// Scripts: the interpreter starts up in each life, after its `main` and before the first line. A
-/// script that takes its image after its imports is one more line of the table below.
+/// Scripts: the interpreter starts up in each life, after its `main` and before the first line, unless the
+/// script takes its image after its imports.
 fn pythons(stage: &Stage, site: &Site) -> Result<Vec<Contestant>> {
     let Some((interpreter, script)) = &stage.programs.python else {
         return Ok(Vec::new());
@@ -218,6 +219,27 @@ fn pythons(stage: &Stage, site: &Site) -> Result<Vec<Contestant>> {
         };
         let what = ours("Python", name, notice);
         all.push(Contestant::ours(stage, site, &what, &set_up)?.against(PYTHON));
+    }
+    let heavy = script.with_file_name("heavy.py");
+    let bare = Bare {
+        mode: "exec",
+        program: [words(interpreter), words(&heavy)].concat(),
+        ..Bare::default()
+    };
+    all.push(Contestant::bare(stage, site, HEAVY, End::Segv, &bare)?);
+    let warm = stage
+        .programs
+        .warm
+        .then(|| script.with_file_name("warm.py"));
+    let scripts = [(Some(heavy), "imports"), (warm, "imports, warm image")];
+    for (script, what) in scripts {
+        let Some(script) = script else { continue };
+        let set_up = Ours {
+            before: words(&script),
+            ..Ours::new(interpreter, End::Segv)
+        };
+        let what = format!("ours: Python with {what}, SEGV");
+        all.push(Contestant::ours(stage, site, &what, &set_up)?.against(HEAVY));
     }
     Ok(all)
 }
