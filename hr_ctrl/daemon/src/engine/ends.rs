@@ -95,6 +95,11 @@ impl Engine {
         };
         life.ended = true;
         let (no, pid, told) = (life.no, life.pid, life.told);
+        // The kernel may be quicker than what the handler has sent, or nobody serves the life yet.
+        let recorded = runtime.control.failure.serial.load(Ordering::Acquire);
+        if recorded == life.serial.0 {
+            runtime.failing = Some(life.serial);
+        }
         let by_kernel = life.over.then(|| Rc::clone(&life.pidfd));
         let orphaned = life.generation != runtime.generation;
         if !told {

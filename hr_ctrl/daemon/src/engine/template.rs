@@ -233,6 +233,7 @@ impl Engine {
             reaped: None,
         };
         runtime.template_deaths = 0;
+        runtime.forks.note(fork.asked.elapsed());
         let (serial, pidfd) = (standby.serial, Rc::clone(&standby.pidfd));
         actix_rt::spawn(async move {
             // Registered until the next life has been woken: what it takes to let go of the fd is off
@@ -258,7 +259,6 @@ impl Engine {
             self.wake(actor, standby, begin);
             return;
         }
-        runtime.forks.note(fork.asked.elapsed());
         let place = if runtime.standby.is_none() {
             &mut runtime.standby
         } else {
