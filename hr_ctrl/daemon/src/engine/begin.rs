@@ -206,6 +206,8 @@ impl Engine {
         let alone = gid.is_none_or(|gid| self.core.members(gid).nth(1).is_none());
         if alone {
             self.want_standby(actor);
+            // Not a moment later, where it might meet the next end of a life that is short.
+            self.after_ends(|ended| ended == actor);
         } else {
             self.want_standby_soon(actor);
         }

@@ -234,6 +234,17 @@ impl Engine {
         }
     }
 
+    /// Does what was put off, for these actors.
+    pub(super) fn after_ends(&mut self, of: impl Fn(ActorKey) -> bool) {
+        let put_off = std::mem::take(&mut self.put_off);
+        let (now, later) = put_off.into_iter().partition(|(actor, _)| of(*actor));
+        self.put_off = later;
+        let now: Vec<_> = now;
+        for (actor, life) in now {
+            self.after_end(actor, life, false);
+        }
+    }
+
     /// Off the path: what the end means for the requests, the catalogue and `aps`.
     pub(super) fn after_end(&mut self, actor: ActorKey, life: LifeNo, clean: bool) {
         self.tell_restarts(actor, false);
@@ -325,10 +336,7 @@ impl ActorRuntime {
 
 async fn after_ends(engine: SharedEngine) {
     tokio::time::sleep(Duration::from_millis(1)).await;
-    let mut engine = engine.borrow_mut();
-    for (actor, life) in std::mem::take(&mut engine.put_off) {
-        engine.after_end(actor, life, false);
-    }
+    engine.borrow_mut().after_ends(|_| true);
 }
 
 /// A template that does not answer a fork, while a life's end waits for that, is ended: somebody has
