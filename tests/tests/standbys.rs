@@ -49,17 +49,21 @@ fn h9_members_stop_by_themselves_but_for_those_with_threads() {
         site.arun(["-g", "1", "-n", name, plain.to_str().unwrap(), "sleep"]);
     }
     site.arun(["-g", "1", threaded.to_str().unwrap()]);
-    let pid = site.runs("first", 0).pid();
-    for name in ["second", "third", "threaded"] {
-        wait::until_true("a standby", || standbys(&site, name) == 1);
-    }
-    proc::kill(pid, Signal::KILL);
-    let noticed = |name: &str| site.runs(name, 1).notice.unwrap();
-    assert_eq!(noticed("first"), "kernel");
-    assert_eq!([noticed("second"), noticed("third")], ["fault", "fault"]);
-    assert_eq!(noticed("threaded"), "kernel");
+    let members = ["first", "second", "third", "threaded"];
+    // On a machine that is busy a member may be killed before it has got the time to stop.
+    let by_themselves = (0..20).any(|life| {
+        for name in members {
+            let _ = site.runs(name, life);
+            wait::until_true("a standby", || standbys(&site, name) == 1);
+        }
+        proc::kill(site.runs("first", life).pid(), Signal::KILL);
+        let noticed = members.map(|name| site.runs(name, life + 1).notice.unwrap());
+        assert_eq!([&*noticed[0], &*noticed[3]], ["kernel", "kernel"]);
+        noticed[1] == "fault" && noticed[2] == "fault"
+    });
+    assert!(by_themselves, "no member stops by itself");
     // Those that stopped are ended afterwards, and every member has its next standby.
-    for name in ["first", "second", "third", "threaded"] {
+    for name in members {
         wait::until_true("the next standby", || standbys(&site, name) == 1);
         let row = site.row(name).unwrap();
         assert!(
