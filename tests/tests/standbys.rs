@@ -18,8 +18,6 @@ fn a_template_whose_forks_are_slow_has_two_standbys() {
     let site = Options::new().never_bad().start();
     let program = c_program("bulky", site.dir());
     site.arun(["-g", "1", program.to_str().unwrap()]);
-    let small = c_program("faults", site.dir());
-    site.arun(["-g", "2", small.to_str().unwrap(), "sleep"]);
     for life in 0..3 {
         proc::kill(site.runs("bulky", life).pid(), Signal::KILL);
         let _ = site.runs("bulky", life + 1);
@@ -31,7 +29,6 @@ fn a_template_whose_forks_are_slow_has_two_standbys() {
         let row = site.runs("bulky", life + 1);
         assert_eq!(row.start.as_deref(), Some("standby"), "{row:?}");
     }
-    assert_eq!(standbys(&site, "faults"), 1);
 }
 
 #[test]
@@ -54,7 +51,7 @@ fn h9_members_stop_by_themselves_but_for_those_with_threads() {
     let by_themselves = (0..20).any(|life| {
         for name in members {
             let _ = site.runs(name, life);
-            wait::until_true("a standby", || standbys(&site, name) == 1);
+            wait::until_true("a standby", || standbys(&site, name) > 0);
         }
         proc::kill(site.runs("first", life).pid(), Signal::KILL);
         let noticed = members.map(|name| site.runs(name, life + 1).notice.unwrap());
@@ -64,7 +61,7 @@ fn h9_members_stop_by_themselves_but_for_those_with_threads() {
     assert!(by_themselves, "no member stops by itself");
     // Those that stopped are ended afterwards, and every member has its next standby.
     for name in members {
-        wait::until_true("the next standby", || standbys(&site, name) == 1);
+        wait::until_true("the next standby", || standbys(&site, name) > 0);
         let row = site.row(name).unwrap();
         assert!(
             row.last_end

@@ -37,11 +37,11 @@ fn at_rest(site: &Site, life: u32) -> [Measure; 3] {
     wait::until_true("the standby to be there and the dead to be buried", || {
         let family = proc::family(template);
         let in_role = |role| family.iter().filter(|stat| stat.role == Some(role)).count();
-        // Template, life and standby; each of the two may have a keeper, the standby has one.
-        let keepers = in_role('K');
-        in_role('S') == 1
-            && (1..=2).contains(&keepers)
-            && family.len() == 3 + keepers
+        // Template, life and standby, and a second one where the machine was slow; each may have a keeper.
+        let (standbys, keepers) = (in_role('S'), in_role('K'));
+        (1..=2).contains(&standbys)
+            && (1..=standbys + 1).contains(&keepers)
+            && family.len() == 2 + standbys + keepers
             && family.iter().all(|stat| stat.state != 'Z')
     });
     [site.nucleus_pid(), site.controller_pid(), template].map(measure)
@@ -96,7 +96,8 @@ fn ten_thousand_crashes_are_followed_by_as_many_lives_and_nothing_grows() {
     {
         let told = format!("{who}: {before:?} before, {after:?} after");
         assert!(after.rss <= before.rss + SLACK_KIB, "memory grows: {told}");
-        assert_eq!(after.fds, before.fds, "{told}");
+        // A second standby has two.
+        assert!(after.fds <= before.fds + 2, "{told}");
         // A thread that loaded an image ends when nothing was loaded for a while.
         assert!(after.threads <= before.threads, "{told}");
         assert_eq!((before.zombies, after.zombies), (0, 0), "{told}");

@@ -6,7 +6,7 @@
 static char *volatile memory;
 
 __attribute__((constructor)) static void touch(void) {
-    size_t size = 256u << 20;
+    size_t size = 512u << 20;
     memory = malloc(size);
     if (memory) memset(memory, 1, size);
 }

@@ -110,7 +110,7 @@ pub(crate) struct ForkTimes {
 
 impl ForkTimes {
     /// A template that takes longer than this for a fork has a second standby ready.
-    const SLOW: Duration = Duration::from_millis(1);
+    const SLOW: Duration = Duration::from_micros(500);
 
     pub fn note(&mut self, took: Duration) {
         self.last[self.next] = took;
