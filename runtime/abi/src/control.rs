@@ -25,7 +25,7 @@
 //! Why `clean` holds a serial and not a flag: nothing has to reset it between two lives, so a
 //! store that comes late from a dying life cannot make its successor's end look clean.
 
-use core::sync::atomic::{AtomicU32, AtomicU64};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::Serial;
 
@@ -222,7 +222,7 @@ impl ControlPage {
     /// The aid of the life with this serial, once the controller has stored it.
     #[must_use]
     pub fn aid_of(&self, serial: Serial) -> Option<crate::Aid> {
-        let word = self.aid.load(core::sync::atomic::Ordering::Acquire);
+        let word = self.aid.load(Ordering::Acquire);
         let aid = word as u32;
         (word >> 32 == u64::from(serial.0) && aid != 0).then_some(crate::Aid(aid))
     }
@@ -230,13 +230,50 @@ impl ControlPage {
     /// Stores the aid of a life, for [`ControlPage::aid_of`].
     pub fn set_aid(&self, serial: Serial, aid: crate::Aid) {
         let word = u64::from(serial.0) << 32 | u64::from(aid.0);
-        self.aid.store(word, core::sync::atomic::Ordering::Release);
+        self.aid.store(word, Ordering::Release);
+    }
+
+    /// Replaces the relay `now` by `next`, in one step.
+    ///
+    /// # Errors
+    /// The relay that there is, where that is not `now`.
+    pub fn exchange_relay(&self, now: Relay, next: Relay) -> Result<(), Relay> {
+        let (success, failure) = (Ordering::AcqRel, Ordering::Acquire);
+        self.relay
+            .compare_exchange(now.word(), next.word(), success, failure)
+            .map(drop)
+            .map_err(Relay::of)
+    }
+
+    /// Whether the life with this serial has called the exit handler.
+    #[must_use]
+    pub fn is_clean(&self, serial: Serial) -> bool {
+        self.clean.load(Ordering::Acquire) == serial.0
+    }
+
+    /// Whether the life with this serial has stopped for good.
+    #[must_use]
+    pub fn has_stopped(&self, serial: Serial) -> bool {
+        self.stopped.load(Ordering::Acquire) == serial.0
+    }
+
+    /// Whether the failure that was recorded last is that of the life with this serial.
+    #[must_use]
+    pub fn has_failure_of(&self, serial: Serial) -> bool {
+        self.failure.serial.load(Ordering::Acquire) == serial.0
+    }
+
+    /// Whether `pid` is the keeper of one of the last serials.
+    #[must_use]
+    pub fn is_keeper(&self, pid: u32) -> bool {
+        let mut words = self.keepers.iter();
+        pid != 0 && words.any(|word| word.load(Ordering::Acquire) as u32 == pid)
     }
 
     /// The pid of the keeper of a serial, if it has one.
     #[must_use]
     pub fn keeper(&self, serial: Serial) -> Option<u32> {
-        let word = self.keepers[keeper_slot(serial)].load(core::sync::atomic::Ordering::Acquire);
+        let word = self.keepers[keeper_slot(serial)].load(Ordering::Acquire);
         let pid = word as u32;
         (word >> 32 == u64::from(serial.0) && pid != 0).then_some(pid)
     }
@@ -270,12 +307,21 @@ mod tests {
     fn a_keeper_is_that_of_its_own_serial_only() {
         let page = ControlPage::default();
         let serial = Serial(6);
-        page.keepers[keeper_slot(serial)].store(
-            keeper_word(serial, 77),
-            core::sync::atomic::Ordering::Relaxed,
-        );
+        page.keepers[keeper_slot(serial)].store(keeper_word(serial, 77), Ordering::Relaxed);
         assert_eq!(page.keeper(serial), Some(77));
         assert_eq!(page.keeper(Serial(2)), None);
         assert_eq!(page.keeper(Serial(7)), None);
+        assert!(page.is_keeper(77) && !page.is_keeper(78) && !page.is_keeper(0));
+    }
+
+    #[test]
+    fn a_relay_is_exchanged_for_the_one_that_was_expected_only() {
+        let page = ControlPage::default();
+        let (from, to) = (Serial(7), Serial(8));
+        let (armed, claimed) = (Relay::Armed { from, to }, Relay::Claimed { to });
+        assert_eq!(page.exchange_relay(armed, claimed), Err(Relay::Forbidden));
+        assert_eq!(page.exchange_relay(Relay::Forbidden, armed), Ok(()));
+        assert_eq!(page.exchange_relay(armed, claimed), Ok(()));
+        assert_eq!(page.exchange_relay(armed, Relay::Forbidden), Err(claimed));
     }
 }

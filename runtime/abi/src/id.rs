@@ -69,6 +69,14 @@ impl fmt::Display for LifeNo {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Serial(pub u32);
 
+impl Serial {
+    /// Whether the standby of this serial may run, given the highest serial that may. Serials wrap.
+    #[must_use]
+    pub const fn is_called(self, highest: u32) -> bool {
+        highest.wrapping_sub(self.0) as i32 >= 0
+    }
+}
+
 /// A 128-bit random credential of one life, unique in space and time (SPEC H6).
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Capability(pub [u8; 16]);

@@ -92,7 +92,7 @@ fn first_thread(own: Own, signal: i32, info: &Info, context: &Context, pid: u32)
     let single = stopping::has_one_thread();
     let tid = if single { pid } else { own_thread() };
     failure::record(own, signal, info, context, Who { pid, tid, single });
-    let clean = own.page.clean.load(Ordering::Acquire) == own.serial.0;
+    let clean = own.page.is_clean(own.serial);
     let socket = identity::socket();
     if single && !clean && stopping::holds_only_files() && stopping::close_files(socket) {
         own.page.stopped.store(own.serial.0, Ordering::Release);
@@ -106,20 +106,16 @@ fn first_thread(own: Own, signal: i32, info: &Info, context: &Context, pid: u32)
 
 /// Wakes the next life, if the controller has allowed this one to.
 fn relay(own: Own) {
-    let word = own.page.relay.load(Ordering::Acquire);
-    let Relay::Armed { from, to } = Relay::of(word) else {
+    let relay = Relay::of(own.page.relay.load(Ordering::Acquire));
+    let Relay::Armed { from, to } = relay else {
         return;
     };
-    if from != own.serial {
-        return;
-    }
-    let claim = Relay::Claimed { to }.word();
-    let (success, failure) = (Ordering::AcqRel, Ordering::Acquire);
-    if own
-        .page
-        .relay
-        .compare_exchange(word, claim, success, failure)
-        .is_ok()
+    let is_ours = from == own.serial;
+    if is_ours
+        && own
+            .page
+            .exchange_relay(relay, Relay::Claimed { to })
+            .is_ok()
     {
         own.page.wake.store(to.0, Ordering::Release);
         futex_wake_all(&own.page.wake);

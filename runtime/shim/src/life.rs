@@ -20,7 +20,7 @@ use refrain_abi::Serial;
 use refrain_abi::template::{MAX_FRAME, StartFrame};
 
 use crate::environ::LifeEnvironment;
-use crate::serve::{Asked, Template, in_role, is_awake};
+use crate::serve::{Asked, Template, in_role};
 use crate::socket::{self, Wait};
 use crate::syscalls::{self, Fd, MaskHow, SIGSTOP, SignalMask};
 use crate::{identity, members, prefault};
@@ -100,7 +100,7 @@ impl<'a> Standby<'a> {
         let own = syscalls::own_pid();
         let _ = syscalls::signal_mask(MaskHow::Set, mask);
         sleep_until(&page.wake, self.serial);
-        if !is_awake(page.go.load(Ordering::Acquire), self.serial) {
+        if !self.serial.is_called(page.go.load(Ordering::Acquire)) {
             self.take_the_place(own);
         }
         page.began.store(self.serial.0, Ordering::Release);
@@ -130,7 +130,7 @@ impl<'a> Standby<'a> {
         if !self.keeper
             || self.template.fds.members.is_none()
             || stack.is_null()
-            || is_awake(page.wake.load(Ordering::Acquire), self.serial)
+            || self.serial.is_called(page.wake.load(Ordering::Acquire))
             || held::any()
         {
             return;
@@ -181,7 +181,7 @@ impl<'a> Standby<'a> {
 fn sleep_until(word: &AtomicU32, serial: Serial) {
     loop {
         let reached = word.load(Ordering::Acquire);
-        if is_awake(reached, serial) {
+        if serial.is_called(reached) {
             return;
         }
         syscalls::futex_wait(word, reached);

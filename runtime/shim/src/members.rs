@@ -37,7 +37,7 @@ pub fn are_known(members: Fd, page: &ControlPage, template: u32, own: u32) -> bo
         .filter(|line| !line.is_empty())
         .all(|line| {
             number(line).is_some_and(|pid| {
-                pid == template || pid == own || is_vouched(page, pid) || is_keeper(page, pid)
+                pid == template || pid == own || is_vouched(page, pid) || page.is_keeper(pid)
             })
         })
 }
@@ -45,11 +45,4 @@ pub fn are_known(members: Fd, page: &ControlPage, template: u32, own: u32) -> bo
 fn is_vouched(page: &ControlPage, pid: u32) -> bool {
     let mut pids = page.vouched.iter();
     pid != 0 && pids.any(|known| known.load(core::sync::atomic::Ordering::Acquire) == pid)
-}
-
-/// Whether `pid` is the keeper of one of the last serials.
-#[must_use]
-pub fn is_keeper(page: &ControlPage, pid: u32) -> bool {
-    let mut words = page.keepers.iter();
-    pid != 0 && words.any(|word| word.load(core::sync::atomic::Ordering::Acquire) as u32 == pid)
 }

@@ -321,7 +321,7 @@ impl Template {
         let woken = self.page.wake.load(Ordering::Acquire);
         for child in watch.children.iter().flatten() {
             if let Kind::Life { serial, .. } = child.kind
-                && !is_awake(woken, serial)
+                && !serial.is_called(woken)
             {
                 syscalls::kill(child.pid, SIGKILL);
             }
@@ -347,12 +347,6 @@ enum Forked {
     Failed,
 }
 
-/// Whether a standby of this serial may run, given the highest serial that may. Serials wrap.
-#[must_use]
-pub fn is_awake(woken: u32, serial: Serial) -> bool {
-    woken.wrapping_sub(serial.0) as i32 >= 0
-}
-
 impl Watch {
     /// Blocks SIGCHLD and opens the fd that it is read from.
     fn new() -> Option<Self> {
@@ -371,7 +365,7 @@ impl Watch {
     fn life_of(&self, page: &ControlPage) -> Option<u32> {
         let woken = page.wake.load(Ordering::Acquire);
         let called = |child: &Child| match child.kind {
-            Kind::Life { serial, .. } if is_awake(woken, serial) => {
+            Kind::Life { serial, .. } if serial.is_called(woken) => {
                 Some((woken.wrapping_sub(serial.0), child.pid))
             }
             _ => None,

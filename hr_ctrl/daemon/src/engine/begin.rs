@@ -132,6 +132,7 @@ impl Engine {
             reaped: false,
             asked: false,
             told: false,
+            clean: false,
             ended: false,
             over: false,
             waits: false,

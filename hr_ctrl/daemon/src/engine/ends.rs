@@ -14,10 +14,12 @@ use std::time::Duration;
 
 use hr_ctrl_core::{ActorKey, Event};
 use refrain_abi::{LifeNo, Serial};
+use refrain_image::StartKind;
 use refrain_sys::{PidFd, Signal, WaitStatus, clock};
 
-use super::runtime::{ActorRuntime, Dying, Standby};
+use super::runtime::{ActorRuntime, Dying, Life, Standby};
 use super::{Engine, SharedEngine};
+use crate::containment::Contained;
 use crate::site::Notice;
 use crate::{pmm, watch};
 
@@ -95,43 +97,39 @@ impl Engine {
         };
         life.ended = true;
         let (no, pid, told) = (life.no, life.pid, life.told);
-        // The kernel may be quicker than what the handler has sent, or nobody serves the life yet.
-        let recorded = runtime.control.failure.serial.load(Ordering::Acquire);
-        if recorded == life.serial.0 {
-            runtime.failing = Some(life.serial);
-        }
-        let by_kernel = life.over.then(|| Rc::clone(&life.pidfd));
         let orphaned = life.generation != runtime.generation;
+        let orphan = (life.over && orphaned).then(|| Rc::clone(&life.pidfd));
+        let serial = life.serial;
+        // The kernel may be quicker than what the handler has sent, or nobody serves the life yet.
+        runtime.expect_record(serial);
         if !told {
             runtime.last_notice = Some(notice);
         }
-        self.tell_end(actor);
+        let clean = self.tell_end(actor);
         self.settle(actor);
-        let clean = self
-            .actors
-            .get(&actor)
-            .is_some_and(|runtime| runtime.was_clean == Some(no));
         if clean {
             self.after_end(actor, no, true);
         } else {
             self.after_end_soon(actor, no);
         }
-        if let (Some(pidfd), true) = (by_kernel, orphaned) {
+        if let Some(pidfd) = orphan {
             actix_rt::spawn(learn_end(self.shared(), actor, pid, pidfd));
         }
     }
 
-    /// Tells the core that the life has ended, once.
-    pub(super) fn tell_end(&mut self, actor: ActorKey) {
+    /// Tells the core that the life has ended, once. Answers whether that was a clean end.
+    pub(super) fn tell_end(&mut self, actor: ActorKey) -> bool {
         let Some(runtime) = self.actors.get_mut(&actor) else {
-            return;
+            return false;
         };
-        let Some(life) = runtime.life.as_mut().filter(|life| !life.told) else {
-            return;
+        let Some(life) = runtime.life.as_mut() else {
+            return false;
         };
-        life.told = true;
-        let clean = runtime.control.clean.load(Ordering::Acquire) == life.serial.0;
-        runtime.was_clean = clean.then_some(life.no);
+        if life.told {
+            return life.clean;
+        }
+        let clean = runtime.control.is_clean(life.serial);
+        (life.told, life.clean) = (true, clean);
         // Which of the two notices of an end comes first is the kernel's choice.
         runtime.last_pid = (!life.reaped).then_some(life.pid);
         let ended = Event::Ended {
@@ -141,6 +139,7 @@ impl Engine {
             at_ms: clock::now_monotonic_ms(),
         };
         self.step(ended);
+        clean
     }
 
     /// Reports `Gone` of a life that has ended, or sees to what it left behind.
@@ -158,21 +157,16 @@ impl Engine {
         let Some(runtime) = self.actors.get_mut(&actor) else {
             return;
         };
-        let Some(life) = runtime.life.as_ref().filter(|l| l.ended && !l.sweeping) else {
+        let is_open = |life: &Life| life.ended && !life.sweeping;
+        if !runtime.life.as_ref().is_some_and(is_open) {
             return;
-        };
-        let no = life.no;
-        let mut members = std::mem::take(&mut self.members);
-        runtime.left_behind(&mut members);
-        let nothing_left = members.is_empty();
-        self.members = members;
-        let Some(runtime) = self.actors.get_mut(&actor) else {
-            return;
-        };
+        }
+        runtime.left_behind(&mut self.members);
         let Some(life) = runtime.life.as_mut() else {
             return;
         };
-        if nothing_left {
+        let no = life.no;
+        if self.members.is_empty() {
             self.gone(actor, no);
         } else {
             life.sweeping = true;
@@ -211,12 +205,10 @@ impl Engine {
         };
         if let Some(life) = runtime.life.take_if(|life| !life.over) {
             let asked = life.asked.then(|| Rc::clone(&life.pidfd));
-            runtime.dying.push(Dying {
-                serial: life.serial,
-                pid: life.pid,
-                pidfd: life.pidfd,
-            });
-            asked.into_iter().for_each(|pidfd| self.end_later(pidfd));
+            runtime.dying.push(Dying::of_life(life));
+            if let Some(pidfd) = asked {
+                self.end_later(pidfd);
+            }
             self.end_lingering(actor);
         } else {
             runtime.life = None;
@@ -237,9 +229,8 @@ impl Engine {
     /// Does what was put off, for these actors.
     pub(super) fn after_ends(&mut self, of: impl Fn(ActorKey) -> bool) {
         let put_off = std::mem::take(&mut self.put_off);
-        let (now, later) = put_off.into_iter().partition(|(actor, _)| of(*actor));
-        self.put_off = later;
-        let now: Vec<_> = now;
+        let now: Vec<_>;
+        (now, self.put_off) = put_off.into_iter().partition(|(actor, _)| of(*actor));
         for (actor, life) in now {
             self.after_end(actor, life, false);
         }
@@ -273,11 +264,30 @@ impl ActorRuntime {
         self.dying.push(Dying::of_standby(standby));
     }
 
+    /// Whether its life can stop by itself, or wake its successor: this template forked it, and who is
+    /// in its cgroup can be seen.
+    pub(super) fn cooperates(&self) -> bool {
+        let template = self.template.as_ref();
+        let life = self.life.as_ref();
+        template.is_some_and(|template| template.kind == StartKind::Template)
+            && life.is_some_and(|life| life.generation == self.generation)
+            && matches!(self.contained, Contained::Cgroup(_))
+    }
+
+    /// Whether the fault handler of the life with this serial has left a record, which is then taken
+    /// when its end is told to others.
+    pub(super) fn expect_record(&mut self, serial: Serial) -> bool {
+        let is_there = self.control.has_failure_of(serial);
+        if is_there {
+            self.failing = Some(serial);
+        }
+        is_there
+    }
+
     /// The pids of what the life that has ended left behind, into `left`.
     pub(super) fn left_behind(&self, left: &mut Vec<u32>) {
         let template = self.template.as_ref().map(|template| template.template.pid);
         let retired = self.retired.as_ref().map(|template| template.pid);
-        left.clear();
         self.contained.members_into(&[template, retired], left);
         let known = [
             template,
@@ -287,11 +297,9 @@ impl ActorRuntime {
             self.life.as_ref().map(|life| life.pid),
         ];
         // The template takes a keeper's word away when it has reaped it.
-        let keepers = self.control.keepers.each_ref();
-        let keepers = keepers.map(|word| word.load(Ordering::Acquire) as u32);
         left.retain(|pid| {
             !known.contains(&Some(*pid))
-                && !keepers.contains(pid)
+                && !self.control.is_keeper(*pid)
                 && !self.dying.iter().any(|dying| dying.pid == *pid)
         });
     }

@@ -94,7 +94,6 @@ impl Engine {
             last_serial: Serial(0),
             last_pid: None,
             last_end: None,
-            was_clean: None,
             last_notice: None,
             failing: None,
             record: None,

@@ -21,12 +21,9 @@ use std::time::Duration;
 use hr_ctrl_core::{ActorKey, Event, Requester, Target};
 use refrain_abi::control::Relay;
 use refrain_abi::{LifeNo, Serial};
-use refrain_image::StartKind;
-use refrain_sys::{Signal, clock, futex};
+use refrain_sys::{Signal, futex};
 
-use super::runtime::Dying;
 use super::{Engine, SharedEngine};
-use crate::containment::Contained;
 use crate::site::Notice;
 
 /// How many turns of the event loop a relay that was claimed is looked at before it is looked at every
@@ -54,21 +51,12 @@ impl Engine {
         let Some(runtime) = self.actors.get_mut(&actor) else {
             return;
         };
-        let forks = runtime
-            .template
-            .as_ref()
-            .is_some_and(|template| template.kind == StartKind::Template);
+        let cooperates = runtime.cooperates() && runtime.retired.is_none();
         let (Some(life), Some(standby)) = (&runtime.life, &runtime.standby) else {
             return;
         };
         let is_next = standby.start_queued == Some(life.no.next());
-        let contained = matches!(runtime.contained, Contained::Cgroup(_));
-        let current = life.generation == runtime.generation && runtime.retired.is_none();
-        if runtime.relay.is_some()
-            || life.told
-            || life.ended
-            || !(forks && is_next && contained && current)
-        {
+        if runtime.relay.is_some() || life.told || life.ended || !(is_next && cooperates) {
             return;
         }
         let (from, to) = (life.serial, standby.serial);
@@ -110,7 +98,7 @@ impl Engine {
                 if let Some(runtime) = self.actors.get_mut(&actor)
                     && let Some(standby) = runtime.standby.take()
                 {
-                    runtime.dying.push(Dying::of_standby(standby));
+                    runtime.discard(standby);
                 }
                 self.forbid_and_go_on(actor);
             }
@@ -129,8 +117,7 @@ impl Engine {
                 Target::Aid(aid) => self.core.group_of(*aid).ok().flatten(),
             },
             Event::SiteRestart { .. } | Event::Halt { .. } => {
-                let all: Vec<_> = self.armed_actors();
-                for actor in all {
+                for actor in self.armed_actors() {
                     self.take_back(actor);
                 }
                 return;
@@ -138,10 +125,7 @@ impl Engine {
             _ => return,
         };
         // A group with a relay has one member.
-        let member = gid.and_then(|gid| {
-            let mut members = self.core.members(gid).map(|view| view.key);
-            members.next()
-        });
+        let member = gid.and_then(|gid| Some(self.core.members(gid).next()?.key));
         if let Some(actor) = member {
             self.take_back(actor);
         }
@@ -164,23 +148,17 @@ impl Engine {
             return false;
         };
         let page = &runtime.control;
-        let clean = page.clean.load(Ordering::Acquire) == life.serial.0;
-        if clean || life.told || from != life.serial {
+        if page.is_clean(life.serial) || life.told || from != life.serial {
             return self.is_relay_claimed(actor);
         }
-        let armed = Relay::Armed { from, to }.word();
-        let claimed = Relay::Claimed { to }.word();
-        let (success, failure) = (Ordering::AcqRel, Ordering::Acquire);
-        match page
-            .relay
-            .compare_exchange(armed, claimed, success, failure)
-        {
-            Ok(_) => {
+        let claimed = Relay::Claimed { to };
+        match page.exchange_relay(Relay::Armed { from, to }, claimed) {
+            Ok(()) => {
                 page.wake.store(to.0, Ordering::Release);
                 let _ = futex::wake(&page.wake, i32::MAX as u32);
                 true
             }
-            Err(word) => word == claimed,
+            Err(relay) => relay == claimed,
         }
     }
 
@@ -192,22 +170,14 @@ impl Engine {
         let Some((from, to)) = runtime.relay else {
             return false;
         };
-        let armed = Relay::Armed { from, to }.word();
-        let forbidden = Relay::Forbidden.word();
-        let withdrawn = runtime.control.relay.compare_exchange(
-            armed,
-            forbidden,
-            Ordering::AcqRel,
-            Ordering::Acquire,
-        );
-        match withdrawn {
-            Err(word) if Relay::of(word) == (Relay::Claimed { to }) => true,
-            // Withdrawn; or the actor has written nonsense over the word, which is a leave to nobody.
-            _ => {
-                self.forbid(actor);
-                false
-            }
+        let armed = Relay::Armed { from, to };
+        let withdrawn = runtime.control.exchange_relay(armed, Relay::Forbidden);
+        if withdrawn == Err(Relay::Claimed { to }) {
+            return true;
         }
+        // Withdrawn; or the actor has written nonsense over the word, which is a leave to nobody.
+        self.forbid(actor);
+        false
     }
 
     /// Whether the life has claimed its relay.
@@ -252,7 +222,7 @@ impl Engine {
             .life
             .as_ref()
             .is_none_or(|life| life.pidfd.has_ended());
-        if life_ended && !is_called(page.wake.load(Ordering::Acquire), to) {
+        if life_ended && !to.is_called(page.wake.load(Ordering::Acquire)) {
             return Outcome::Left;
         }
         Outcome::Open
@@ -306,23 +276,14 @@ impl Engine {
             return;
         };
         life.ended = true;
-        life.told = true;
-        let (no, serial, pid) = (life.no, life.serial, life.pid);
-        runtime.last_pid = (!life.reaped).then_some(pid);
-        let failed = runtime.control.failure.serial.load(Ordering::Acquire) == serial.0;
-        runtime.failing = failed.then_some(serial);
-        runtime.last_notice = Some(if failed {
+        let (no, serial) = (life.no, life.serial);
+        let notice = if runtime.expect_record(serial) {
             Notice::Fault
         } else {
             Notice::Kernel
-        });
-        let ended = Event::Ended {
-            actor,
-            life: no,
-            clean: false,
-            at_ms: clock::now_monotonic_ms(),
         };
-        self.step(ended);
+        runtime.last_notice = Some(notice);
+        self.tell_end(actor);
         self.gone(actor, no);
         self.after_end_soon(actor, no);
     }
@@ -339,14 +300,11 @@ impl Engine {
             return;
         };
         let serial = life.serial;
-        let page = &runtime.control;
-        let recorded = page.failure.serial.load(Ordering::Acquire) == serial.0;
-        let stopped = page.stopped.load(Ordering::Acquire) == serial.0;
-        if !recorded {
+        let stopped = runtime.control.has_stopped(serial);
+        if !runtime.expect_record(serial) {
             return; // It says so, but no handler of ours has run.
         }
         runtime.last_notice = Some(Notice::Fault);
-        runtime.failing = Some(serial);
         if stopped {
             self.life_stopped(actor, serial);
         } else {
@@ -354,11 +312,6 @@ impl Engine {
         }
         self.end_lingering(actor);
     }
-}
-
-/// Whether a serial has been called. Serials wrap.
-pub(super) fn is_called(called: u32, serial: Serial) -> bool {
-    called.wrapping_sub(serial.0) as i32 >= 0
 }
 
 async fn follow(engine: SharedEngine, actor: ActorKey) {

@@ -66,8 +66,6 @@ pub(crate) struct ActorRuntime {
     /// pid of the life before, whose end may still be reported, and how it ended.
     pub last_pid: Option<u32>,
     pub last_end: Option<String>,
-    /// The last life whose end the core was told of as clean.
-    pub was_clean: Option<LifeNo>,
     /// How the last end was noticed.
     pub last_notice: Option<Notice>,
     /// The life whose fault handler has left a record that was not taken yet.
@@ -162,6 +160,8 @@ pub(crate) struct Life {
     pub asked: bool,
     /// The core knows of its end.
     pub told: bool,
+    /// As a clean one.
+    pub clean: bool,
     /// It runs nothing any more: the kernel says so, or its own handler has before it slept for good.
     pub ended: bool,
     /// The kernel has ended it.
@@ -180,6 +180,15 @@ pub(crate) struct Dying {
 }
 
 impl Dying {
+    /// A life that will run nothing any more.
+    pub fn of_life(life: Life) -> Self {
+        Self {
+            serial: life.serial,
+            pid: life.pid,
+            pidfd: life.pidfd,
+        }
+    }
+
     /// A standby that was killed.
     pub fn of_standby(standby: Standby) -> Self {
         Self {

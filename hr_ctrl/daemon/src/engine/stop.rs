@@ -9,17 +9,14 @@
 //! exec) gets SIGKILL, at once or when it has not answered within [`GRACE`].
 
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use hr_ctrl_core::{ActorKey, Event, StopHow};
 use refrain_abi::control::{STOP_SIGNAL, STOP_VALUE};
 use refrain_abi::{LifeNo, Serial};
-use refrain_image::StartKind;
 use refrain_sys::{PidFd, Signal, clock, process};
 
 use super::{Engine, SharedEngine};
-use crate::containment::Contained;
 use crate::site::Notice;
 
 /// How long a member has to stop by itself.
@@ -38,6 +35,7 @@ impl Engine {
         let Some(runtime) = self.actors.get_mut(&actor) else {
             return;
         };
+        let cooperates = runtime.cooperates();
         let Some(running) = runtime.life.as_mut().filter(|running| running.no == life) else {
             // It has not been woken yet: it need not be.
             if runtime
@@ -69,13 +67,7 @@ impl Engine {
         let restarts = runtime
             .gid
             .is_some_and(|gid| self.core.is_group_restarting(gid));
-        let forked = runtime.template.as_ref().is_some_and(|template| {
-            template.kind == StartKind::Template && running.generation == runtime.generation
-        });
-        let askable = restarts
-            && forked
-            && matches!(runtime.contained, Contained::Cgroup(_))
-            && runtime.spec.notice == Notice::Fault;
+        let askable = restarts && cooperates && runtime.spec.notice == Notice::Fault;
         if askable && running.pidfd.queue_signal(STOP_SIGNAL, STOP_VALUE).is_ok() {
             running.asked = true;
             self.ask(actor);
@@ -104,7 +96,7 @@ impl Engine {
                 return false;
             };
             let serial = life.serial;
-            let stopped = runtime.control.stopped.load(Ordering::Acquire) == serial.0;
+            let stopped = runtime.control.has_stopped(serial);
             if stopped {
                 self.life_stopped(*actor, serial);
             }
