@@ -38,6 +38,20 @@ pub(crate) enum Phase {
     Failed,
 }
 
+impl Phase {
+    pub fn state(self) -> ActorState {
+        match self {
+            Self::Loading { .. } => ActorState::Loading,
+            Self::Running => ActorState::Running,
+            Self::Stopping(_) => ActorState::Stopping,
+            Self::Ended(_) => ActorState::Ending,
+            Self::Waiting => ActorState::Waiting,
+            Self::Clean => ActorState::Clean,
+            Self::Failed => ActorState::Failed,
+        }
+    }
+}
+
 /// One registered actor.
 #[derive(Clone, Debug)]
 pub(crate) struct Actor {
@@ -54,6 +68,8 @@ pub(crate) struct Actor {
     pub rider: Option<Ticket>,
     /// Whoever killed this ordinary actor; a group keeps those who killed it itself.
     pub kill_tickets: Vec<Ticket>,
+    /// See [`crate::changes`].
+    pub noted_in: u64,
 }
 
 impl Actor {
@@ -69,6 +85,7 @@ impl Actor {
             ticket: None,
             rider: None,
             kill_tickets: Vec::new(),
+            noted_in: 0,
         }
     }
 
@@ -86,15 +103,7 @@ impl Actor {
     }
 
     pub fn state(&self) -> ActorState {
-        match self.phase {
-            Phase::Loading { .. } => ActorState::Loading,
-            Phase::Running => ActorState::Running,
-            Phase::Stopping(_) => ActorState::Stopping,
-            Phase::Ended(_) => ActorState::Ending,
-            Phase::Waiting => ActorState::Waiting,
-            Phase::Clean => ActorState::Clean,
-            Phase::Failed => ActorState::Failed,
-        }
+        self.phase.state()
     }
 
     pub fn view(&self, key: ActorKey) -> ActorView<'_> {

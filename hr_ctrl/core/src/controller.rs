@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use refrain_abi::{ActorName, Aid, Gid};
 
 use crate::actor::Actor;
+use crate::changes::Changes;
 use crate::group::Group;
 use crate::site::Site;
 use crate::{ActorKey, ActorView, Effect, Event, GroupView, Limits, Refusal, Ticket};
@@ -25,7 +26,8 @@ pub struct Controller {
     pub(crate) groups: BTreeMap<Gid, Group>,
     pub(crate) site: Site,
     pub(crate) next_aid: Aid,
-    next_key: ActorKey,
+    pub(crate) next_key: ActorKey,
+    pub(crate) changes: Changes,
 }
 
 impl Controller {
@@ -42,6 +44,7 @@ impl Controller {
             site: Site::default(),
             next_aid: first_aid.max(Aid(1)),
             next_key: ActorKey(1),
+            changes: Changes::default(),
         }
     }
 
@@ -95,6 +98,7 @@ impl Controller {
             Event::SiteRestart { ticket } => self.site_restart(ticket, out),
             Event::BootActorsReset => self.boot_actors_reset(out),
             Event::Halt { level } => self.halt(level, out),
+            Event::Adopted => self.adopted(out),
             Event::Restore {
                 name,
                 gid,
@@ -173,12 +177,16 @@ impl Controller {
     }
 
     /// Puts an actor into the tables, behind everything that was registered before it.
-    pub(crate) fn register(&mut self, actor: Actor) -> ActorKey {
+    pub(crate) fn register(&mut self, mut actor: Actor) -> ActorKey {
         let key = self.next_key;
         self.next_key = ActorKey(key.0 + 1);
+        self.changes.site();
+        self.changes.actor(key, &mut actor);
         self.names.insert(actor.name, key);
         if let Some(gid) = actor.gid {
-            self.groups.entry(gid).or_default().members.push(key);
+            let group = self.groups.entry(gid).or_default();
+            group.members.push(key);
+            self.changes.group(gid, group);
         }
         self.actors.insert(key, actor);
         key
@@ -187,9 +195,10 @@ impl Controller {
     /// Takes an actor without a life out of the tables; its group stays, even when empty.
     /// Whoever still waits for it to start is refused, whoever killed it is answered.
     pub(crate) fn deregister(&mut self, key: ActorKey, out: &mut Vec<Effect>) {
-        let Some(actor) = self.actors.remove(&key) else {
+        let Some(mut actor) = self.actors.remove(&key) else {
             return;
         };
+        self.changes.actor(key, &mut actor);
         debug_assert!(
             !actor.is_alive() && !actor.is_loading(),
             "{key:?} is still in use"

@@ -145,6 +145,10 @@ pub enum Event {
         /// How.
         level: HaltLevel,
     },
+    /// After [`crate::Controller::recall`], when everything that has happened meanwhile is reported: makes
+    /// good what effects of the last step were lost. A life that had begun for the controller and
+    /// not in truth is begun by the daemon itself, or reported with `BeginFailed`.
+    Adopted,
     /// At boot, before any other event: a registration found in the bank. It is not alive. A
     /// `SiteRestart` follows when all were given.
     Restore {

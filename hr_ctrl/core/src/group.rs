@@ -35,9 +35,11 @@ pub(crate) struct Group {
     /// Loads that are outstanding.
     pub loads: usize,
     /// When its members failed, one entry a restart, the oldest first.
-    failures: VecDeque<u64>,
+    pub failures: VecDeque<u64>,
     /// The message of H23 was printed and still holds.
     pub blocked: bool,
+    /// See [`crate::changes`].
+    pub noted_in: u64,
 }
 
 impl Group {
@@ -135,6 +137,7 @@ impl Controller {
             return;
         };
         let badness = group.note_failure(at_ms, self.limits.interval_ms);
+        self.changes.group(gid, group);
         if badness > self.limits.max_badness {
             out.push(Effect::BadnessPassed { gid, badness });
             self.begin_site_restart(out);
@@ -174,6 +177,7 @@ impl Controller {
             return;
         }
         if group.members.is_empty() {
+            self.changes.group(gid, group);
             self.groups.remove(&gid); // its only load failed: it never began, so it has no end
             return;
         }
@@ -186,6 +190,7 @@ impl Controller {
         }
         if group.phase == GroupPhase::Restarting {
             group.phase = GroupPhase::Steady;
+            self.changes.group(gid, group);
             self.begin_members(gid, out);
         }
         self.settle_silent_group(gid, out);
@@ -202,13 +207,19 @@ impl Controller {
         if self.is_all_clean(gid) {
             self.terminate_group(gid, out);
         } else if !group.blocked {
-            let left = self.members(gid).filter(|member| !member.terminated_clean);
-            let names = left.map(|member| *member.name).collect();
-            out.push(Effect::Blocked { gid, names });
+            self.say_blocked(gid, out);
             if let Some(group) = self.groups.get_mut(&gid) {
                 group.blocked = true;
+                self.changes.group(gid, group);
             }
         }
+    }
+
+    /// The message of H23, which names those who have not terminated.
+    pub(crate) fn say_blocked(&self, gid: Gid, out: &mut Vec<Effect>) {
+        let left = self.members(gid).filter(|member| !member.terminated_clean);
+        let names = left.map(|member| *member.name).collect();
+        out.push(Effect::Blocked { gid, names });
     }
 
     /// Whether every member has terminated cleanly and nothing of it is left.
@@ -233,16 +244,20 @@ impl Controller {
             };
             match actor.kind {
                 Kind::Direct => this.begin(key, Cause::Restart, out),
-                Kind::Indirect | Kind::Ordinary => actor.phase = Phase::Waiting,
+                Kind::Indirect | Kind::Ordinary => {
+                    actor.phase = Phase::Waiting;
+                    this.changes.actor(key, actor);
+                }
             }
         });
     }
 
     /// Forgets a group without lives or loads, and answers those who killed it.
     pub(crate) fn terminate_group(&mut self, gid: Gid, out: &mut Vec<Effect>) {
-        let Some(group) = self.groups.remove(&gid) else {
+        let Some(mut group) = self.groups.remove(&gid) else {
             return;
         };
+        self.changes.group(gid, &mut group);
         for key in group.members {
             self.forget(key, out);
         }

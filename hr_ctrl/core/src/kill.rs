@@ -77,6 +77,7 @@ impl Controller {
             GroupPhase::Killing(tickets) => tickets.push(ticket),
             phase => *phase = GroupPhase::Killing(vec![ticket]),
         }
+        self.changes.group(gid, group);
         self.each_member(gid, |this, key| this.stop(key, how, out));
         self.settle(Some(gid), out);
     }

@@ -31,17 +31,22 @@
 #![forbid(unsafe_code)]
 
 mod actor;
+mod adopt;
+mod changes;
 mod controller;
 mod effect;
 mod event;
 mod group;
 mod kill;
 mod life;
+mod memo;
 mod run;
 mod site;
 mod state;
 
+pub use changes::Changed;
 pub use controller::Controller;
 pub use effect::{Effect, Refusal, StopHow, blocked_message};
 pub use event::{ActorKey, Event, HaltLevel, Kind, Limits, Requester, Target, Ticket};
+pub use memo::{ActorMemo, GroupMemo, SiteMemo};
 pub use state::{ActorState, ActorView, GroupState, GroupView};

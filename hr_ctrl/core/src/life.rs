@@ -43,11 +43,17 @@ impl Controller {
         actor.life = Some(life);
         actor.aid = Some(aid);
         actor.phase = Phase::Running;
+        self.changes.actor(key, actor);
+        self.changes.site();
         self.aids.insert(aid, key);
         self.site.live += 1;
-        if let Some(group) = actor.gid.and_then(|gid| self.groups.get_mut(&gid)) {
+        if let Some(gid) = actor.gid
+            && let Some(group) = self.groups.get_mut(&gid)
+        {
             group.live += 1;
-            group.blocked = false;
+            if std::mem::take(&mut group.blocked) {
+                self.changes.group(gid, group);
+            }
         }
         out.push(Effect::Begin {
             actor: key,
@@ -72,6 +78,7 @@ impl Controller {
         };
         if let (true, Some(life)) = (weaker, actor.life) {
             actor.phase = Phase::Stopping(how);
+            self.changes.actor(key, actor);
             out.push(Effect::Stop {
                 actor: key,
                 life,
@@ -99,6 +106,7 @@ impl Controller {
             _ => return,
         };
         actor.phase = Phase::Ended(verdict);
+        self.changes.actor(key, actor);
         if let (Verdict::Failed, Some(gid)) = (verdict, actor.gid) {
             self.member_failed(gid, key, at_ms, out);
         }
@@ -134,6 +142,7 @@ impl Controller {
             return;
         };
         actor.phase = next;
+        self.changes.actor(key, actor);
         if let Some(aid) = actor.aid.take() {
             self.aids.remove(&aid);
         }

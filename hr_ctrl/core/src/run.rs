@@ -47,7 +47,7 @@ impl Controller {
                 self.site.load_starts(gid);
                 if let Some(group) = gid.and_then(|gid| self.groups.get_mut(&gid)) {
                     group.loads += 1;
-                    group.blocked = false;
+                    group.blocked = false; // noted: it has a member more
                 }
                 out.push(Effect::Load {
                     actor,
@@ -137,6 +137,7 @@ impl Controller {
             return;
         };
         actor.phase = Phase::Waiting;
+        self.changes.actor(key, actor);
         let group = gid.and_then(|gid| self.groups.get(&gid));
         // Doomed: forgotten with its group or the site, where its request is answered. Calm: nothing
         // forbids a life now; else a direct actor keeps its request for the restart that goes on.
@@ -146,12 +147,16 @@ impl Controller {
         if orphaned && gid.is_none() && !is_doomed {
             self.forget(key, out);
         } else if !is_doomed {
-            if orphaned && let Some(ticket) = actor.ticket.take() {
-                refuse(ticket, Refusal::Cancelled, out);
+            if orphaned {
+                if let Some(ticket) = actor.ticket.take() {
+                    refuse(ticket, Refusal::Cancelled, out);
+                }
                 actor.ticket = actor.rider.take();
             }
-            if is_calm && let Some(ticket) = actor.ticket.take() {
-                self.begin(key, Cause::Run(ticket), out);
+            // Without a request and not orphaned: the controller was recalled during the load.
+            if is_calm && (actor.ticket.is_some() || !orphaned) {
+                let cause = actor.ticket.take().map_or(Cause::Restart, Cause::Run);
+                self.begin(key, cause, out);
             }
         }
         self.settle(gid, out);
@@ -194,6 +199,7 @@ impl Controller {
             && actor.kind != Kind::Direct
         {
             *orphaned = true;
+            self.changes.actor(key, actor);
             if let Some(rider) = actor.rider.take() {
                 refuse(rider, Refusal::Cancelled, out);
             }

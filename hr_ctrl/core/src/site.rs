@@ -11,7 +11,7 @@ use crate::{ActorKey, Controller, Effect, HaltLevel, Kind, Refusal, StopHow, Tic
 
 /// Where the site is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum SitePhase {
+pub(crate) enum SitePhase {
     #[default]
     Running,
     /// A restart, first half: lives are stopping.
@@ -19,7 +19,7 @@ enum SitePhase {
     /// A restart, second half: the boot actors are being reset.
     Resetting,
     Halting(HaltLevel),
-    Halted,
+    Halted(HaltLevel),
 }
 
 /// The site's own state.
@@ -34,6 +34,8 @@ pub(crate) struct Site {
     ordinary_loads: usize,
     /// Who waits for the site's restart.
     tickets: Vec<Ticket>,
+    /// The phase at the recall of this controller, until what was lost is made good.
+    recalled: Option<SitePhase>,
 }
 
 impl Site {
@@ -47,7 +49,19 @@ impl Site {
     }
 
     pub fn is_halting(&self) -> bool {
-        matches!(self.phase, SitePhase::Halting(_) | SitePhase::Halted)
+        matches!(self.phase, SitePhase::Halting(_) | SitePhase::Halted(_))
+    }
+
+    pub fn phase(&self) -> SitePhase {
+        self.phase
+    }
+
+    pub fn recall(&mut self, phase: SitePhase) {
+        (self.phase, self.recalled) = (phase, Some(phase));
+    }
+
+    pub fn take_recalled(&mut self) -> Option<SitePhase> {
+        self.recalled.take()
     }
 
     /// Whether an actor of this kind may begin now. `sysadm.ini` is read while the boot actors
@@ -56,7 +70,7 @@ impl Site {
         match self.phase {
             SitePhase::Running => true,
             SitePhase::Resetting => kind == Kind::Ordinary,
-            SitePhase::Stopping | SitePhase::Halting(_) | SitePhase::Halted => false,
+            SitePhase::Stopping | SitePhase::Halting(_) | SitePhase::Halted(_) => false,
         }
     }
 
@@ -96,12 +110,14 @@ impl Controller {
     /// is being restarted goes on with the site.
     pub(crate) fn begin_site_restart(&mut self, out: &mut Vec<Effect>) {
         self.site.phase = SitePhase::Stopping;
+        self.changes.site();
         self.stop_all(StopHow::Kill, out);
         for key in self.all_keys() {
             self.orphan_load(key, out);
         }
-        for group in self.groups.values_mut() {
+        for (&gid, group) in &mut self.groups {
             group.leave_to_site_restart();
+            self.changes.group(gid, group);
         }
         // A group that the bank remembers as all clean had terminated when the last controller
         // died; running it again would undo that.
@@ -118,6 +134,7 @@ impl Controller {
             return;
         }
         self.site.phase = SitePhase::Running;
+        self.changes.site();
         let mut gids = self.all_gids();
         gids.retain(|gid| !self.groups[gid].is_killing());
         for &gid in &gids {
@@ -134,10 +151,11 @@ impl Controller {
     pub(crate) fn halt(&mut self, level: HaltLevel, out: &mut Vec<Effect>) {
         let is_weaker = |before| strength(before) >= strength(level);
         match self.site.phase {
-            SitePhase::Halted => return,
+            SitePhase::Halted(_) => return,
             SitePhase::Halting(before) if is_weaker(before) => return,
             _ => self.site.phase = SitePhase::Halting(level),
         }
+        self.changes.site();
         for ticket in std::mem::take(&mut self.site.tickets) {
             refuse(ticket, Refusal::SiteStopping, out);
         }
@@ -159,19 +177,34 @@ impl Controller {
         match site.phase {
             SitePhase::Stopping => {
                 site.phase = SitePhase::Resetting;
+                self.changes.site();
                 out.push(Effect::ResetBootActors);
             }
             SitePhase::Halting(level) if site.loads == 0 => {
-                site.phase = SitePhase::Halted;
+                site.phase = SitePhase::Halted(level);
+                self.changes.site();
                 for key in self.all_keys() {
                     self.forget(key, out);
                 }
                 // No `GroupTerminated`: the groups have not terminated, their site has. What
                 // becomes of their blocks is decided with the bank (`pmm.keep_on_halt`).
+                for (&gid, group) in &mut self.groups {
+                    self.changes.group(gid, group);
+                }
                 self.groups.clear();
                 out.push(Effect::Halted { level });
             }
             _ => {}
+        }
+    }
+
+    /// What a recalled phase had asked of the daemon, if nothing has happened to the site since.
+    pub(crate) fn site_phase_again(&self, recalled: SitePhase, out: &mut Vec<Effect>) {
+        match self.site.phase {
+            phase if phase != recalled => {}
+            SitePhase::Resetting => out.push(Effect::ResetBootActors),
+            SitePhase::Halted(level) => out.push(Effect::Halted { level }),
+            SitePhase::Running | SitePhase::Stopping | SitePhase::Halting(_) => {}
         }
     }
 

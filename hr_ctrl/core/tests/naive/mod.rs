@@ -140,6 +140,7 @@ impl Naive {
             Event::SiteRestart { ticket } => self.ask_restart(ticket),
             Event::BootActorsReset => self.reset(),
             Event::Halt { level } => self.halt(level),
+            Event::Adopted => {}
             Event::Restore {
                 name,
                 gid,
