@@ -35,13 +35,17 @@ pub const MAX_FRAME: usize = 64;
 /// Controller to template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ToTemplate {
-    /// Fork a standby; beside it comes one fd, the life's end of its socket.
+    /// Fork a standby; beside it come two fds: the life's end of its socket, and the controller's, which
+    /// the template keeps for a controller to come until it has reaped that child.
     Fork {
         /// Which serial the standby waits for.
         serial: Serial,
         /// Give it a keeper.
         keeper: bool,
     },
+    /// Say which lives and standbys there are: one [`FromTemplate::Child`] each, then
+    /// [`FromTemplate::Reported`].
+    Report,
 }
 
 /// Template to controller.
@@ -76,6 +80,16 @@ pub enum FromTemplate {
         /// Its wait status.
         status: u32,
     },
+    /// A life or standby that was not reaped, in answer to [`ToTemplate::Report`]; beside it come two fds,
+    /// its pidfd and the controller's end of its socket.
+    Child {
+        /// The serial it was asked for with.
+        serial: Serial,
+        /// Its pid.
+        pid: u32,
+    },
+    /// There are no others.
+    Reported,
 }
 
 /// Controller to standby, on the life's own socket, queued before it is woken. Beside it come
@@ -97,6 +111,9 @@ const FORKED: u32 = 4;
 const FORK_FAILED: u32 = 5;
 const ENDED: u32 = 6;
 const START: u32 = 7;
+const REPORT: u32 = 8;
+const CHILD: u32 = 9;
+const REPORTED: u32 = 10;
 
 fn words(buffer: &mut [u8; MAX_FRAME], fields: &[u32]) -> usize {
     let mut writer = Writer::new(buffer);
@@ -113,6 +130,7 @@ impl ToTemplate {
     pub fn encode(&self, buffer: &mut [u8; MAX_FRAME]) -> usize {
         match *self {
             Self::Fork { serial, keeper } => words(buffer, &[FORK, serial.0, u32::from(keeper)]),
+            Self::Report => words(buffer, &[REPORT]),
         }
     }
 
@@ -127,6 +145,7 @@ impl ToTemplate {
                 serial: Serial(reader.u32()?),
                 keeper: reader.u32()? != 0,
             }),
+            REPORT => Ok(Self::Report),
             _ => Err(Short),
         }
     }
@@ -141,6 +160,8 @@ impl FromTemplate {
             Self::Forked { serial, pid } => words(buffer, &[FORKED, serial.0, pid]),
             Self::ForkFailed { serial, errno } => words(buffer, &[FORK_FAILED, serial.0, errno]),
             Self::Ended { pid, status } => words(buffer, &[ENDED, pid, status]),
+            Self::Child { serial, pid } => words(buffer, &[CHILD, serial.0, pid]),
+            Self::Reported => words(buffer, &[REPORTED]),
         }
     }
 
@@ -167,6 +188,11 @@ impl FromTemplate {
                 pid: reader.u32()?,
                 status: reader.u32()?,
             },
+            CHILD => Self::Child {
+                serial: Serial(reader.u32()?),
+                pid: reader.u32()?,
+            },
+            REPORTED => Self::Reported,
             _ => return Err(Short),
         })
     }
@@ -222,6 +248,11 @@ mod tests {
                 pid: 77,
                 status: 139,
             },
+            FromTemplate::Child {
+                serial: Serial(9),
+                pid: 77,
+            },
+            FromTemplate::Reported,
         ] {
             let len = frame.encode(&mut buffer);
             assert_eq!(FromTemplate::decode(&buffer[..len]), Ok(frame));
@@ -238,7 +269,9 @@ mod tests {
             serial: Serial(5),
             keeper: true,
         };
-        let len = fork.encode(&mut buffer);
-        assert_eq!(ToTemplate::decode(&buffer[..len]), Ok(fork));
+        for request in [fork, ToTemplate::Report] {
+            let len = request.encode(&mut buffer);
+            assert_eq!(ToTemplate::decode(&buffer[..len]), Ok(request));
+        }
     }
 }

@@ -28,4 +28,4 @@ mod objects;
 
 pub use image::{Image, ImageError, find_in_path};
 pub use program::Program;
-pub use template::{StartKind, Template, TemplateError, choose_start};
+pub use template::{Heard, StartKind, Template, TemplateError, choose_start};

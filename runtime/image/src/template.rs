@@ -65,6 +65,19 @@ pub enum TemplateError {
     Io(#[from] io::Error),
 }
 
+/// The most fds beside a message of a template.
+const MAX_HEARD_FDS: usize = 2;
+
+/// What a template has said.
+#[derive(Debug)]
+pub struct Heard {
+    /// The message.
+    pub message: FromTemplate,
+    /// The fds beside it: of [`FromTemplate::Forked`] the pidfd, of [`FromTemplate::Child`] the pidfd and the
+    /// controller's end of the life's socket; of others none that matters.
+    pub fds: Vec<OwnedFd>,
+}
+
 /// A running template.
 #[derive(Debug)]
 pub struct Template {
@@ -156,28 +169,60 @@ impl Template {
         })
     }
 
-    /// Asks for a standby that waits for `serial`; `life_end` is its end of the life's socket. With
-    /// `keeper` it gets one, where the template knows the actor's members and the life is not
+    /// A template that stands already, of which these were kept: its pid and pidfd, the controller's end of
+    /// its socket, nonblocking, and how its lives begin.
+    #[must_use]
+    pub fn over(pid: u32, pidfd: PidFd, socket: OwnedFd, start: StartKind) -> Self {
+        Self {
+            pid,
+            pidfd,
+            socket,
+            start,
+        }
+    }
+
+    /// Asks for a standby that waits for `serial`; `life_end` is its end of the life's socket, and
+    /// `controller_end` the other, which the template keeps too, and hands out in a report. With
+    /// `keeper` the standby gets one, where the template knows the actor's members and the life is not
     /// called already; [`refrain_abi::control::ControlPage::keeper`] tells.
     /// [`FromTemplate::Forked`] or [`FromTemplate::ForkFailed`] answers.
     ///
     /// # Errors
     /// `WouldBlock` when too many requests wait already; `BrokenPipe` when the template has ended.
-    pub fn request_fork(&self, serial: Serial, keeper: bool, life_end: OwnedFd) -> io::Result<()> {
-        let mut buffer = [0; MAX_FRAME];
-        let len = ToTemplate::Fork { serial, keeper }.encode(&mut buffer);
-        let frame = buffer.get(..len).unwrap_or_default();
-        seqpacket::send_dontwait(&self.socket, frame, &[life_end.as_fd()])
+    pub fn request_fork(
+        &self,
+        serial: Serial,
+        keeper: bool,
+        life_end: OwnedFd,
+        controller_end: BorrowedFd<'_>,
+    ) -> io::Result<()> {
+        let fds = [life_end.as_fd(), controller_end];
+        self.ask(ToTemplate::Fork { serial, keeper }, &fds)
     }
 
-    /// The next message, and the pidfd beside a [`FromTemplate::Forked`]; `None` when there is none
-    /// yet.
+    /// Asks which lives and standbys there are; a [`FromTemplate::Child`] each and a
+    /// [`FromTemplate::Reported`] answer, behind what the template has said before.
+    ///
+    /// # Errors
+    /// As [`Template::request_fork`].
+    pub fn request_report(&self) -> io::Result<()> {
+        self.ask(ToTemplate::Report, &[])
+    }
+
+    fn ask(&self, request: ToTemplate, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let mut buffer = [0; MAX_FRAME];
+        let len = request.encode(&mut buffer);
+        let frame = buffer.get(..len).unwrap_or_default();
+        seqpacket::send_dontwait(&self.socket, frame, fds)
+    }
+
+    /// The next message, with the fds that belong to it; `None` when there is none yet.
     ///
     /// # Errors
     /// [`TemplateError::Closed`] once it has ended; its last messages come before that.
-    pub fn receive(&self) -> Result<Option<(FromTemplate, Option<OwnedFd>)>, TemplateError> {
+    pub fn receive(&self) -> Result<Option<Heard>, TemplateError> {
         let mut buffer = [0; MAX_FRAME];
-        let received = match seqpacket::recv_dontwait(&self.socket, &mut buffer, 1) {
+        let received = match seqpacket::recv_dontwait(&self.socket, &mut buffer, MAX_HEARD_FDS) {
             Ok(received) => received,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
@@ -189,15 +234,23 @@ impl Template {
             return Err(TemplateError::Closed);
         }
         let frame = buffer.get(..received.len).unwrap_or_default();
-        let fd = received.fds.into_iter().next();
-        match FromTemplate::decode(frame) {
-            Ok(message @ FromTemplate::Forked { .. }) if fd.is_none() || received.truncated => {
-                let _ = message;
-                Err(TemplateError::Garbled)
-            }
-            Ok(message) => Ok(Some((message, fd))),
-            Err(_) => Err(TemplateError::Garbled),
+        let fds = received.fds;
+        let message = FromTemplate::decode(frame).map_err(|_| TemplateError::Garbled)?;
+        if fds.len() != fds_beside(message, fds.len()) {
+            return Err(TemplateError::Garbled);
         }
+        Ok(Some(Heard { message, fds }))
+    }
+}
+
+/// How many fds belong to a message.
+fn fds_beside(message: FromTemplate, there: usize) -> usize {
+    match message {
+        FromTemplate::Forked { .. } => 1,
+        FromTemplate::Child { .. } => 2,
+        // Its pidfd, where a life has become the template.
+        FromTemplate::Ready => there.min(1),
+        _ => 0,
     }
 }
 

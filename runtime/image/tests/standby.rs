@@ -244,8 +244,11 @@ fn hundreds_of_lives_leave_nothing_in_the_template() {
         assert_eq!(actor.finish(life).1, WaitStatus::from_exit(0));
     }
     let standby = actor.standby();
-    // It holds a life's socket until it has reaped that, and closes it after it has told of the end.
-    support::until("only that of the standby is left", || count() == before + 1);
+    // It holds both ends of a life's socket until it has reaped that, and closes them after it has told of
+    // the end.
+    support::until("only those of the standby are left", || {
+        count() == before + 2
+    });
     let children = refrain_sys::children::children_of(actor.template.pid).unwrap();
     assert_eq!(children, [standby.pid]);
     assert_eq!(actor.page.end_count.load(Ordering::Acquire), 300);

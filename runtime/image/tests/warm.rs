@@ -317,6 +317,31 @@ fn h34_a_life_from_an_image_can_become_an_image() {
 }
 
 #[test]
+fn h31_a_template_that_was_a_life_reports_its_own_children_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(file) = compiled(directory.path()) else {
+        return;
+    };
+    let (mut actor, cold, first) = warm(&file, &[]);
+    let (next, spare) = (actor.standby(), actor.standby());
+    let mut life = actor.wake(next, 1);
+    assert!(life.line().starts_with("result=1 life=1 "));
+    let children = actor.report();
+    let pids: Vec<u32> = children.iter().map(|child| child.pid).collect();
+    assert_eq!(pids, [life.pid, spare.pid]);
+    seqpacket::send(&children[0].socket, b"!", &[]).unwrap();
+    assert_eq!(actor.finish(life).1.to_string(), "SIGSEGV");
+    let warm = std::mem::replace(&mut actor.template, cold);
+    let children = actor.report();
+    assert_eq!(children.len(), 1);
+    assert_eq!(
+        (children[0].serial, children[0].pid),
+        (first.serial, first.pid)
+    );
+    warm.pidfd.send_signal(Signal::KILL).unwrap();
+}
+
+#[test]
 fn h34_a_life_from_an_image_that_faults_wakes_the_next() {
     let directory = tempfile::tempdir().unwrap();
     let Some(file) = compiled(directory.path()) else {

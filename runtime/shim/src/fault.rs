@@ -128,7 +128,7 @@ fn tell(socket: Fd) {
     if let Ok(len) = Request::Failing.encode(0, &mut frame)
         && let Some(frame) = frame.get_mut(..len)
     {
-        let _ = socket::send(socket, frame, None, Wait::No);
+        let _ = socket::send(socket, frame, &[], Wait::No);
     }
 }
 

@@ -3,9 +3,14 @@
 //! Called by `start` (in a program, before its `main`) and by `stub`. Returns in a life only, once
 //! it was woken and has taken its start; in the template it never returns.
 //!
-//! A template is single-threaded, allocates nothing, and trusts its controller. When the controller
-//! is gone (its end of the socket closed) the template ends; lives that run go on, standbys that
-//! still sleep are killed, because nobody could wake them any more.
+//! A template is single-threaded, allocates nothing, and trusts its controller. It keeps what belongs to
+//! its children: of each, until that is reaped, both ends of the life's socket. So a controller that
+//! ends closes no life's socket, and the next one asks for a report and is given every child there is, with
+//! its pidfd and the controller's end. No child may hold its own or another's: it would not see its
+//! socket close, and could answer itself.
+//!
+//! When nobody holds the controller's end of the template's own socket any more, the template ends; lives
+//! that run go on, standbys that still sleep are killed, because nobody could wake them any more.
 
 use core::ffi::c_char;
 use core::sync::atomic::Ordering;
@@ -26,6 +31,8 @@ use crate::{environ, keeper, text};
 const MAX_CHILDREN: usize = 64;
 /// How long a child that has ended is left alone, in nanoseconds.
 const LEFT_ALONE_NS: u32 = 1_000_000;
+/// EMFILE: this process may not open so many files.
+const EMFILE: i32 = 24;
 const POLLIN: i16 = 1;
 const SIGCHLD: u32 = 17;
 
@@ -60,8 +67,13 @@ struct Child {
 #[derive(Clone, Copy)]
 enum Kind {
     /// A life or standby. Its end of its socket is kept open here until it is reaped: else the
-    /// controller would hear of the closed socket before it hears of the end, which matters more.
-    Life { serial: Serial, socket: Fd },
+    /// controller would hear of the closed socket before it hears of the end, which matters more. So is the
+    /// controller's end, for the next controller.
+    Life {
+        serial: Serial,
+        socket: Fd,
+        controller_end: Fd,
+    },
     /// A keeper that was told to end.
     Keeper,
 }
@@ -139,7 +151,7 @@ impl Template {
     pub unsafe fn serve(&self, envp: fn() -> *const *const c_char) -> Life {
         let threads = count_threads().unwrap_or(1);
         if threads > 1 {
-            let _ = self.tell(FromTemplate::Threaded { threads }, None, Wait::Yes);
+            let _ = self.tell(FromTemplate::Threaded { threads }, &[], Wait::Yes);
             syscalls::exit(0);
         }
         let Some(mut watch) = Watch::new() else {
@@ -163,7 +175,7 @@ impl Template {
             };
             match forked {
                 Forked::Child => {
-                    self.leave(&watch);
+                    self.leave(&asked, &watch);
                     let before = self
                         .origin
                         .map(|origin| watch.life_of(self.page).unwrap_or(origin));
@@ -172,7 +184,7 @@ impl Template {
                     return unsafe { standby.sleep_and_begin(envp(), watch.saved) };
                 }
                 Forked::Template => {}
-                Forked::Failed => syscalls::close(asked.socket),
+                Forked::Failed => asked.close(),
             }
         }
     }
@@ -180,22 +192,21 @@ impl Template {
     /// Says that it serves, and who it is where the controller can't know.
     fn tell_ready(&self) -> syscalls::Result<()> {
         if self.origin.is_none() {
-            return self.tell(FromTemplate::Ready, None, Wait::Yes);
+            return self.tell(FromTemplate::Ready, &[], Wait::Yes);
         }
         let pidfd = syscalls::pidfd_open(self.pid)?;
-        let told = self.tell(FromTemplate::Ready, Some(pidfd), Wait::Yes);
+        let told = self.tell(FromTemplate::Ready, &[pidfd], Wait::Yes);
         syscalls::close(pidfd);
         told
     }
 
     /// Closes in a child what is the template's.
-    fn leave(&self, watch: &Watch) {
+    fn leave(&self, asked: &Asked, watch: &Watch) {
+        syscalls::close(asked.controller_end);
         syscalls::close(self.fds.socket);
         syscalls::close(watch.signals);
         for child in watch.children.iter().flatten() {
-            if let Kind::Life { socket, .. } = child.kind {
-                syscalls::close(socket);
-            }
+            child.close();
         }
     }
 
@@ -211,14 +222,20 @@ impl Template {
         self.page
     }
 
-    fn tell(&self, what: FromTemplate, fd: Option<Fd>, wait: Wait) -> syscalls::Result<()> {
+    fn tell(&self, what: FromTemplate, fds: &[Fd], wait: Wait) -> syscalls::Result<()> {
         let mut buffer = [0; MAX_FRAME];
         let len = what.encode(&mut buffer);
         let frame = buffer.get_mut(..len).unwrap_or_default();
-        socket::send(self.fds.socket, frame, fd, wait)
+        socket::send(self.fds.socket, frame, fds, wait)
     }
 
-    /// Takes a request off the socket; ends the template when the controller is gone.
+    fn tell_failed(&self, serial: Serial, errno: i32) {
+        let errno = errno as u32;
+        let _ = self.tell(FromTemplate::ForkFailed { serial, errno }, &[], Wait::Yes);
+    }
+
+    /// Takes a request off the socket, and carries out what is no fork; ends the template when the
+    /// controller is gone.
     fn request(&self, watch: &Watch) -> Option<Asked> {
         let mut buffer = [0; MAX_FRAME];
         let received = match socket::receive(self.fds.socket, &mut buffer, Wait::No) {
@@ -228,42 +245,74 @@ impl Template {
         };
         let frame = buffer.get(..received.len).unwrap_or_default();
         match (ToTemplate::decode(frame), received.fds, received.fd_count) {
-            (Ok(ToTemplate::Fork { serial, keeper }), [socket, ..], 1) => Some(Asked {
+            (Ok(ToTemplate::Fork { serial, keeper }), [socket, controller_end, ..], 2) => {
+                return Some(Asked {
+                    serial,
+                    keeper,
+                    socket,
+                    controller_end,
+                });
+            }
+            // The program's limit of open files left no room for them.
+            (Ok(ToTemplate::Fork { serial, .. }), _, 0) => self.tell_failed(serial, EMFILE),
+            (Ok(ToTemplate::Report), _, 0) => self.report(watch),
+            _ => socket::close_all(&received),
+        }
+        None
+    }
+
+    /// Says which children there are, for a controller that does not know them. One that has ended and was
+    /// not reaped is among them: its end comes later.
+    fn report(&self, watch: &Watch) {
+        for child in watch.children.iter().flatten() {
+            let (pid, kind) = (child.pid, child.kind);
+            let Kind::Life {
                 serial,
-                keeper,
-                socket,
-            }),
-            _ => {
-                socket::close_all(&received);
-                None
+                controller_end,
+                ..
+            } = kind
+            else {
+                continue;
+            };
+            // It is a child that was not reaped, and there was room for this fd when it was forked.
+            if let Ok(pidfd) = syscalls::pidfd_open(pid) {
+                let child = FromTemplate::Child { serial, pid };
+                let _ = self.tell(child, &[pidfd, controller_end], Wait::Yes);
+                syscalls::close(pidfd);
             }
         }
+        let _ = self.tell(FromTemplate::Reported, &[], Wait::Yes);
     }
 
     fn fork_standby(&self, asked: &Asked, watch: &mut Watch) -> Forked {
-        let (serial, socket) = (asked.serial, asked.socket);
+        let serial = asked.serial;
         let failed = |errno: i32| {
-            let report = FromTemplate::ForkFailed {
-                serial,
-                errno: errno as u32,
-            };
-            let _ = self.tell(report, None, Wait::Yes);
+            self.tell_failed(serial, errno);
             Forked::Failed
         };
         let Some(place) = watch.children.iter_mut().find(|child| child.is_none()) else {
             return failed(EAGAIN);
         };
+        // Room for a pidfd: of this child now, of any child in a report.
+        match syscalls::duplicate_above(asked.socket, 0, true) {
+            Ok(fd) => syscalls::close(fd),
+            Err(errno) => return failed(errno),
+        }
         let pid = match (self.fork)() {
             Ok(0) => return Forked::Child,
             Ok(pid) => pid,
             Err(errno) => return failed(errno),
         };
-        let kind = Kind::Life { serial, socket };
+        let kind = Kind::Life {
+            serial,
+            socket: asked.socket,
+            controller_end: asked.controller_end,
+        };
         *place = Some(Child { pid, kind });
         match syscalls::pidfd_open(pid) {
             Ok(pidfd) => {
                 let report = FromTemplate::Forked { serial, pid };
-                let _ = self.tell(report, Some(pidfd), Wait::Yes);
+                let _ = self.tell(report, &[pidfd], Wait::Yes);
                 syscalls::close(pidfd);
             }
             Err(errno) => {
@@ -278,7 +327,8 @@ impl Template {
     fn reap(&self, watch: &mut Watch) {
         while let Ok((pid @ 1.., status)) = syscalls::reap() {
             let page = self.page;
-            let kind = watch.take(pid).map(|child| child.kind);
+            let child = watch.take(pid);
+            let kind = child.map(|child| child.kind);
             let is_life = matches!(kind, Some(Kind::Life { .. }));
             if !is_life && (keeper::forget(page, pid) || kind.is_some()) {
                 continue;
@@ -287,10 +337,12 @@ impl Template {
             page.end_status.store(status, Ordering::Relaxed);
             page.end_count.fetch_add(1, Ordering::Release);
             // The controller knows by the pidfd; a queue that is full must not stop the template.
-            let _ = self.tell(FromTemplate::Ended { pid, status }, None, Wait::No);
-            if let Some(Kind::Life { serial, socket }) = kind {
+            let _ = self.tell(FromTemplate::Ended { pid, status }, &[], Wait::No);
+            if let Some(Kind::Life { serial, .. }) = kind {
                 self.end_keeper(serial, watch);
-                syscalls::close(socket);
+            }
+            if let Some(child) = child {
+                child.close();
             }
         }
     }
@@ -339,6 +391,30 @@ pub struct Asked {
     pub keeper: bool,
     /// The life's end of its socket.
     pub socket: Fd,
+    /// The controller's end: the template's to keep, closed in the child before all else.
+    pub(crate) controller_end: Fd,
+}
+
+impl Asked {
+    fn close(&self) {
+        syscalls::close(self.socket);
+        syscalls::close(self.controller_end);
+    }
+}
+
+impl Child {
+    /// Closes what is kept of it.
+    fn close(&self) {
+        if let Kind::Life {
+            socket,
+            controller_end,
+            ..
+        } = self.kind
+        {
+            syscalls::close(socket);
+            syscalls::close(controller_end);
+        }
+    }
 }
 
 enum Forked {

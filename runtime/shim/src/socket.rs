@@ -37,18 +37,20 @@ impl Wait {
     }
 }
 
-/// Sends a frame, with at most one fd.
+/// Sends a frame, with at most two fds; what is beyond those is left out.
 ///
 /// # Errors
 /// The errno; EPIPE once the peer is gone, without a signal.
-pub fn send(socket: Fd, frame: &mut [u8], fd: Option<Fd>, wait: Wait) -> Result<()> {
-    let mut control = [0u64; CONTROL_WORDS];
-    let mut control_len = 0;
-    if let Some(fd) = fd {
-        control = [(HEADER + 4) as u64, RIGHTS, u64::from(fd as u32), 0];
-        // CMSG_SPACE of one int.
-        control_len = HEADER + 8;
-    }
+pub fn send(socket: Fd, frame: &mut [u8], fds: &[Fd], wait: Wait) -> Result<()> {
+    let word = |fd: Fd| u64::from(fd as u32);
+    let (len, rights) = match *fds {
+        [] => (0, 0),
+        [one] => (HEADER + 4, word(one)),
+        [one, other, ..] => (HEADER + 8, word(one) | word(other) << 32),
+    };
+    let mut control = [len as u64, RIGHTS, rights, 0];
+    // CMSG_SPACE of one int is that of two.
+    let control_len = if fds.is_empty() { 0 } else { HEADER + 8 };
     let part = Part {
         base: frame.as_mut_ptr(),
         len: frame.len(),
@@ -64,7 +66,8 @@ pub fn send(socket: Fd, frame: &mut [u8], fd: Option<Fd>, wait: Wait) -> Result<
     }
 }
 
-/// A frame that was received: its length (0 when the peer has closed) and the fds beside it.
+/// A frame that was received: its length (0 when the peer has closed) and the fds beside it; none of them
+/// where not all could be had, because this process may not open so many.
 #[derive(Clone, Copy, Debug)]
 pub struct Received {
     /// How many bytes of the buffer it fills.
@@ -78,7 +81,7 @@ pub struct Received {
 /// Receives a frame with at most [`MAX_FDS`] fds.
 ///
 /// # Errors
-/// The errno; [`EPROTO`] for a frame that does not fit, its fds closed.
+/// The errno; [`EPROTO`] for a frame that does not fit or has too many fds, which are closed.
 pub fn receive(socket: Fd, buffer: &mut [u8], wait: Wait) -> Result<Received> {
     let mut control = [0u64; CONTROL_WORDS];
     let part = Part {
@@ -121,6 +124,9 @@ pub fn receive(socket: Fd, buffer: &mut [u8], wait: Wait) -> Result<Received> {
     }
     if excess || flags & (MSG_TRUNC | MSG_CTRUNC) != 0 {
         close_all(&received);
+        received.fd_count = 0;
+    }
+    if excess || flags & MSG_TRUNC != 0 {
         return Err(EPROTO);
     }
     Ok(received)

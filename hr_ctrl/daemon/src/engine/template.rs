@@ -5,7 +5,7 @@
 //! exec); everything after that is messages on its socket. A template of an older generation is
 //! never listened to.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use hr_ctrl_core::{ActorKey, Event, Kind};
 use refrain_abi::template::FromTemplate;
 use refrain_abi::{Capability, LifeNo, Serial};
-use refrain_image::{StartKind, Template, TemplateError, choose_start};
+use refrain_image::{Heard, StartKind, Template, TemplateError, choose_start};
 use refrain_sys::{PidFd, Signal, WaitStatus, clock, seqpacket};
 
 use super::runtime::{Forking, Standby, TemplateRuntime};
@@ -48,7 +48,7 @@ impl Engine {
         let asked = seqpacket::pair_nonblocking_first().and_then(|(ours, theirs)| {
             template
                 .template
-                .request_fork(serial, true, theirs)
+                .request_fork(serial, true, theirs, ours.as_fd())
                 .map(|()| ours)
         });
         match asked {
@@ -169,18 +169,13 @@ impl Engine {
         let Some(template) = runtime.template.as_ref().map(|t| Rc::clone(&t.template)) else {
             return;
         };
-        while let Ok(Some((message, fd))) = template.receive() {
-            self.on_template(actor, generation, message, fd);
+        while let Ok(Some(heard)) = template.receive() {
+            self.on_template(actor, generation, heard);
         }
     }
 
-    fn on_template(
-        &mut self,
-        actor: ActorKey,
-        generation: u32,
-        message: FromTemplate,
-        fd: Option<OwnedFd>,
-    ) {
+    fn on_template(&mut self, actor: ActorKey, generation: u32, heard: Heard) {
+        let Heard { message, fds } = heard;
         let Some(runtime) = self.actors.get_mut(&actor) else {
             return;
         };
@@ -194,7 +189,7 @@ impl Engine {
         match message {
             FromTemplate::Forked { serial, pid } => {
                 let fork = runtime.forking.take_if(|fork| fork.serial == serial);
-                if let (Some(fork), Some(pidfd)) = (fork, fd) {
+                if let (Some(fork), Some(pidfd)) = (fork, fds.into_iter().next()) {
                     self.standby_ready(actor, fork, pid, PidFd::from(pidfd));
                 }
             }
@@ -208,7 +203,11 @@ impl Engine {
                     self.fork_failed(actor, &why);
                 }
             }
-            FromTemplate::Ready | FromTemplate::Threaded { .. } | FromTemplate::Ended { .. } => {}
+            FromTemplate::Ready
+            | FromTemplate::Threaded { .. }
+            | FromTemplate::Ended { .. }
+            | FromTemplate::Child { .. }
+            | FromTemplate::Reported => {}
         }
     }
 
@@ -410,8 +409,8 @@ async fn spawn(
 async fn first_word(template: &Rc<Template>) -> Result<FromTemplate, TemplateError> {
     loop {
         watch::readable(Rc::clone(template)).await?;
-        if let Some((message, _)) = template.receive()? {
-            return Ok(message);
+        if let Some(heard) = template.receive()? {
+            return Ok(heard.message);
         }
     }
 }
@@ -455,11 +454,7 @@ async fn listen(engine: SharedEngine, actor: ActorKey, generation: u32, template
     'alive: while watch::readable(Rc::clone(&template)).await.is_ok() {
         loop {
             match template.receive() {
-                Ok(Some((message, fd))) => {
-                    engine
-                        .borrow_mut()
-                        .on_template(actor, generation, message, fd);
-                }
+                Ok(Some(heard)) => engine.borrow_mut().on_template(actor, generation, heard),
                 Ok(None) => break,
                 Err(_) => break 'alive,
             }

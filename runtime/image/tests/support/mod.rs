@@ -16,7 +16,7 @@ use refrain_abi::control::Relay;
 use refrain_abi::request::Request;
 use refrain_abi::template::{FromTemplate, MAX_FRAME, StartFrame};
 use refrain_abi::{ActorName, LifeNo, Serial};
-use refrain_image::{Image, Program, StartKind, Template, TemplateError, choose_start};
+use refrain_image::{Heard, Image, Program, StartKind, Template, TemplateError, choose_start};
 use refrain_sys::cgroup::{self, Cgroup};
 use refrain_sys::mapping::{self, ControlPageMapping};
 use refrain_sys::process::{PollFd, PollFlags, poll};
@@ -194,15 +194,15 @@ impl Actor {
             cgroup,
             ends: Vec::new(),
         };
-        let first = actor.next_message().map(|(message, _)| message);
+        let first = actor.next_message().map(|heard| heard.message);
         (actor, first)
     }
 
     /// The next message; `None` when the template has ended.
-    pub fn next_message(&mut self) -> Option<(FromTemplate, Option<OwnedFd>)> {
+    pub fn next_message(&mut self) -> Option<Heard> {
         loop {
             match self.template.receive() {
-                Ok(Some(message)) => return Some(message),
+                Ok(Some(heard)) => return Some(heard),
                 Err(TemplateError::Closed) => return None,
                 Err(error) => panic!("{error}"),
                 Ok(None) => {}
@@ -223,11 +223,15 @@ impl Actor {
         self.serial += 1;
         let serial = Serial(self.serial);
         let (socket, theirs) = seqpacket::pair().unwrap();
-        self.template.request_fork(serial, keeper, theirs).unwrap();
+        self.template
+            .request_fork(serial, keeper, theirs, socket.as_fd())
+            .unwrap();
         loop {
-            match self.next_message().expect("the template has ended") {
-                (FromTemplate::Forked { serial: got, pid }, Some(pidfd)) => {
+            let heard = self.next_message().expect("the template has ended");
+            match heard.message {
+                FromTemplate::Forked { serial: got, pid } => {
                     assert_eq!(got, serial);
+                    let pidfd = heard.fds.into_iter().next().unwrap();
                     return Standby {
                         serial,
                         pid,
@@ -235,12 +239,38 @@ impl Actor {
                         socket,
                     };
                 }
-                (FromTemplate::Ended { pid, status }, _) => {
+                FromTemplate::Ended { pid, status } => {
                     self.ends.push((pid, WaitStatus(status)));
                 }
                 other => panic!("{other:?}"),
             }
         }
+    }
+
+    /// Asks the template who there is; as the standbys that they are or were, by serial.
+    pub fn report(&mut self) -> Vec<Standby> {
+        self.template.request_report().unwrap();
+        let mut found = Vec::new();
+        loop {
+            let heard = self.next_message().expect("the template has ended");
+            match heard.message {
+                FromTemplate::Child { serial, pid } => {
+                    let [pidfd, socket] = heard.fds.try_into().unwrap();
+                    let pidfd = PidFd::from(pidfd);
+                    found.push(Standby {
+                        serial,
+                        pid,
+                        pidfd,
+                        socket,
+                    });
+                }
+                FromTemplate::Ended { pid, status } => self.ends.push((pid, WaitStatus(status))),
+                FromTemplate::Reported => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        found.sort_by_key(|child| child.serial.0);
+        found
     }
 
     /// Wakes a standby: it becomes life `number`, its output readable here.
@@ -326,7 +356,7 @@ impl Actor {
             if let Some(at) = self.ends.iter().position(|(pid, _)| *pid == wanted) {
                 return self.ends.remove(at).1;
             }
-            match self.next_message().expect("the template has ended").0 {
+            match self.next_message().expect("the template has ended").message {
                 FromTemplate::Ended { pid, status } => self.ends.push((pid, WaitStatus(status))),
                 other => panic!("{other:?}"),
             }
