@@ -52,7 +52,7 @@ impl Talk {
 
     pub(crate) async fn ini(&self, file: &str, mode: IniMode) -> u32 {
         self.interpreter
-            .read_ini(&self.session, file.as_ref(), mode)
+            .read_ini(&self.session, file.as_ref(), mode, &|_| {})
             .await
     }
 

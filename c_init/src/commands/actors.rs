@@ -105,6 +105,17 @@ impl Arun {
         Ok(Flow::Next)
     }
 
+    /// Whether an actor of this name is registered.
+    pub(crate) async fn is_known(&self, cx: &Context<'_>) -> bool {
+        let Ok(site) = cx.site() else {
+            return false;
+        };
+        let program = self.program.first().map_or("", String::as_str);
+        let name = self.name.as_deref().unwrap_or_else(|| file_name(program));
+        let actors = site.actors().await.unwrap_or_default();
+        actors.iter().any(|actor| actor.name == name)
+    }
+
     /// What the site is asked for.
     fn spec(&self, cx: &Context<'_>) -> Result<StartSpec, CommandError> {
         let program = self.program.first().map_or("", String::as_str);

@@ -95,6 +95,20 @@ pub enum Verb {
 }
 
 impl Verb {
+    /// Whether all that it does is to set something in the interpreter, which an hr_ctrl that is started
+    /// again has to do again.
+    pub(crate) fn sets_something(&self) -> bool {
+        matches!(
+            self,
+            Self::Rshd(_)
+                | Self::Setenv(_)
+                | Self::Source(_)
+                | Self::Ulimit(_)
+                | Self::Umask(_)
+                | Self::Unsetenv(_)
+        )
+    }
+
     /// Carries the command out.
     pub(crate) fn run<'a>(&'a self, cx: &'a Context<'a>) -> LocalBoxFuture<'a, Outcome> {
         match self {

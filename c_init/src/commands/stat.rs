@@ -89,6 +89,7 @@ fn site_text(stat: &SiteStat) -> String {
     let _ = writeln!(text, "nucleus         pid {}", stat.nucleus);
     let _ = writeln!(text, "hr_ctrl         pid {}", stat.hr_ctrl);
     let _ = writeln!(text, "uptime          {}", span(stat.uptime_ms));
+    let _ = writeln!(text, "adoptions       {}", stat.hr_ctrl_restarts);
     let _ = writeln!(text, "site restarts   {}", stat.site_restarts);
     let _ = writeln!(text, "group restarts  {}", stat.group_restarts);
     let _ = writeln!(
@@ -164,6 +165,7 @@ mod tests {
             hr_ctrl: 11,
             uptime_ms: 61_000,
             site_restarts: 0,
+            hr_ctrl_restarts: 0,
             group_restarts: 9,
             actors: 2,
             max_actors: 1024,

@@ -98,10 +98,11 @@ impl Interpreter for CInit {
         session: &'a Session,
         file: &'a Path,
         mode: IniMode,
+        reached: &'a dyn Fn(u32),
     ) -> LocalBoxFuture<'a, u32> {
         Box::pin(async move {
             let cx = Context::new(&self.shared, session, Some(mode));
-            match script::run(&cx, file).await {
+            match script::run_ini(&cx, file, mode, reached).await {
                 Ok(failed) => failed,
                 Err(why) => {
                     cx.report(&file.display().to_string(), Err(CommandError::failed(why)));
@@ -138,6 +139,8 @@ pub(crate) struct Context<'a> {
     session: &'a Session,
     depth: u32,
     ini: Option<IniMode>,
+    /// The line of `sysadm.ini`, from 1; 0 when this is something else.
+    line: u32,
 }
 
 impl<'a> Context<'a> {
@@ -147,6 +150,7 @@ impl<'a> Context<'a> {
             session,
             depth: 0,
             ini,
+            line: 0,
         }
     }
 
@@ -161,6 +165,31 @@ impl<'a> Context<'a> {
             depth: self.depth + 1,
             ..self.clone()
         })
+    }
+
+    /// The context of one line of a file. What the file sources belongs to the same line.
+    fn of_line(&self, ini: Option<IniMode>, line: u32) -> Self {
+        let line = if self.depth == 0 { line } else { self.line };
+        Self {
+            ini,
+            line,
+            ..self.clone()
+        }
+    }
+
+    /// Whether a command is to be carried out where it stands.
+    async fn takes(&self, verb: &Verb) -> bool {
+        match self.ini {
+            None | Some(IniMode::Start) => true,
+            // The controller itself starts what is registered (SPEC H25).
+            Some(IniMode::Restart) => !matches!(verb, Verb::Arun(arun) if arun.gid.is_some()),
+            Some(IniMode::Adopt { from }) if from == Some(self.line) => match verb {
+                // It runs, if that was done before the hr_ctrl before ended.
+                Verb::Arun(arun) => !arun.is_known(self).await,
+                _ => true,
+            },
+            Some(IniMode::Adopt { .. }) => verb.sets_something(),
+        }
     }
 
     pub(crate) fn site(&self) -> Result<&'a Site, CommandError> {
@@ -237,8 +266,7 @@ async fn run_words(cx: &Context<'_>, words: &[String]) -> Outcome {
         }
         Err(error) => return Err(error),
     };
-    if cx.ini == Some(IniMode::Restart) && matches!(&verb, Verb::Arun(arun) if arun.gid.is_some()) {
-        // The controller itself starts what is registered (SPEC H25).
+    if !cx.takes(&verb).await {
         return Ok(Flow::Next);
     }
     verb.run(cx).await.map_err(|error| match error {

@@ -6,6 +6,8 @@ use std::io::{self, BufRead, BufReader};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use hr_ctrl::interpreter::IniMode;
+
 use super::{Context, MAX_LINE};
 use crate::commands::{CommandError, Flow};
 
@@ -39,9 +41,45 @@ enum LineError {
 /// # Errors
 /// [`ScriptError`] when the file cannot be opened or read.
 pub(crate) async fn run(cx: &Context<'_>, file: &Path) -> Result<u32, ScriptError> {
+    carry_out(cx, file, |_| cx.ini()).await
+}
+
+/// As [`run`], of `sysadm.ini`: which lines are carried out says `mode`, and `reached` is told of those that
+/// no hr_ctrl has carried out before.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) async fn run_ini(
+    cx: &Context<'_>,
+    file: &Path,
+    mode: IniMode,
+    reached: &dyn Fn(u32),
+) -> Result<u32, ScriptError> {
+    let of_line = |number| match mode {
+        IniMode::Adopt { from } if from.is_none_or(|from| number < from) => Some(mode),
+        // This one may have been carried out, too.
+        IniMode::Adopt { from } if from == Some(number) => {
+            reached(number);
+            Some(mode)
+        }
+        IniMode::Adopt { .. } | IniMode::Start => {
+            reached(number);
+            Some(IniMode::Start)
+        }
+        IniMode::Restart => Some(mode),
+    };
+    carry_out(cx, file, of_line).await
+}
+
+async fn carry_out(
+    cx: &Context<'_>,
+    file: &Path,
+    mode_of: impl Fn(u32) -> Option<IniMode>,
+) -> Result<u32, ScriptError> {
     let mut reader = open(&cx.session().cwd().join(file))?;
     let mut failed = 0;
     for number in 1.. {
+        let cx = &cx.of_line(mode_of(number), number);
         let outcome = match next_line(&mut reader)? {
             None => break,
             Some(Ok(line)) => super::run_line(cx, &line).await,

@@ -15,9 +15,9 @@ use tokio::sync::mpsc;
 
 use crate::boot::BootRecord;
 use crate::containment::Containment;
-use crate::engine::{BootOrder, Engine, Parts};
+use crate::engine::{Adopted, BootOrder, Engine, Parts};
 use crate::hr_ctrl::{self, HrCtrl};
-use crate::nucleus_link::{KeptImage, NucleusLink};
+use crate::nucleus_link::{Kept, NucleusLink};
 use crate::output::Output;
 use crate::pmm::{self, OpenBank, Pmm};
 use crate::site::Site;
@@ -39,10 +39,12 @@ struct Seed {
     nucleus: Option<OwnedFd>,
     orders: mpsc::UnboundedSender<BootOrder>,
     first_aid: Aid,
+    adopts: bool,
 }
 
 impl BootActors {
-    /// Opens the bank and starts both. `nucleus`: the socket to it, where there is one.
+    /// Opens the bank and starts both. `nucleus`: the socket to it, where there is one. `adopts`: what runs
+    /// below the site's cgroup is to be adopted.
     ///
     /// # Errors
     /// One line: why the bank cannot be opened, and the cure.
@@ -50,6 +52,7 @@ impl BootActors {
         boot: &Arc<BootRecord>,
         output: &Output,
         nucleus: Option<OwnedFd>,
+        adopts: bool,
     ) -> Result<Self, String> {
         let options = BankOptions::new(boot.bank.clone(), &boot.tunables);
         let keep = boot.tunables.pmm.keep_on_halt;
@@ -63,6 +66,7 @@ impl BootActors {
             nucleus,
             orders: sender,
             first_aid: found.first_aid,
+            adopts,
         };
         let hr_ctrl = HrCtrl::start_in_arbiter(&Arbiter::new().handle(), move |_| seed.grow());
         pmm.do_send(pmm::Connect(hr_ctrl.clone()));
@@ -81,13 +85,19 @@ impl BootActors {
         Site::new(hr_ctrl, pmm, output.clone(), Arc::clone(boot))
     }
 
-    /// Brings back the actors of an earlier controller: a site restart.
-    pub(crate) fn restore(&mut self, kept: Vec<KeptImage>) {
+    /// Adopts the actors of an earlier controller; or brings them back by a site
+    /// restart. With nothing kept and an empty bank it does nothing.
+    ///
+    /// # Errors
+    /// One line: what was kept is no good.
+    pub(crate) async fn recover(&mut self, kept: Kept) -> Result<Option<Adopted>, String> {
         let registrations = std::mem::take(&mut self.registrations);
-        self.hr_ctrl.do_send(hr_ctrl::Restore {
+        let recover = hr_ctrl::Recover {
             registrations,
             kept,
-        });
+        };
+        let recovered = self.hr_ctrl.send(recover).await;
+        recovered.map_err(|error| error.to_string())?
     }
 
     /// The next of HR_CTRL's orders. May be dropped half way.
@@ -118,7 +128,11 @@ impl BootActors {
 
 impl Seed {
     fn grow(self) -> HrCtrl {
-        let containment = Containment::probe(&self.boot.site);
+        let containment = if self.adopts {
+            Containment::adopt(&self.boot.site)
+        } else {
+            Containment::probe(&self.boot.site)
+        };
         if let Containment::Sweep(why) = &containment {
             tracing::warn!(%why, "children of lives are found by a search of /proc");
         }

@@ -50,15 +50,15 @@ impl Desk {
         }
     }
 
-    /// Brings the interpreter to its initial state and reads `sysadm.ini`.
-    pub async fn read_ini(self: &Rc<Self>, mode: IniMode) {
+    /// Brings the interpreter to its initial state and reads `sysadm.ini`; see [`Interpreter::read_ini`].
+    pub async fn read_ini(self: &Rc<Self>, mode: IniMode, reached: &dyn Fn(u32)) {
         *self.interpreter.borrow_mut() = (self.factory)(self.site.clone());
         let boot = self.site.boot();
         let mut failed = 0;
         if let Some(ini) = boot.ini.clone() {
             let session = self.site_session(boot.cwd.clone());
             let interpreter = self.interpreter();
-            failed = interpreter.read_ini(&session, &ini, mode).await;
+            failed = interpreter.read_ini(&session, &ini, mode, reached).await;
         }
         self.failed.set(self.failed.get().saturating_add(failed));
         self.tell_consoles(&FromSite::Booted { failed });

@@ -6,10 +6,17 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use refrain_abi::ActorName;
 use refrain_sys::cgroup::{self, Cgroup};
 use refrain_sys::children;
+
+/// How often what a killed site has left is looked at, and how long apart: memory of many GiB takes a second
+/// to go.
+const END_ROUNDS: u32 = 2000;
+const END_ROUND: Duration = Duration::from_millis(5);
 
 /// How the site finds what lives started.
 #[derive(Debug)]
@@ -33,7 +40,13 @@ impl Containment {
     /// Looks what this machine offers. `site` names the site's cgroup.
     #[must_use]
     pub fn probe(site: &str) -> Self {
-        remove_left_over(site);
+        end_left_over(site);
+        Self::adopt(site)
+    }
+
+    /// As [`Containment::probe`], with everything that is there already.
+    #[must_use]
+    pub fn adopt(site: &str) -> Self {
         // The site's own cgroup is the probe: without write access or `cgroup.kill` it is not made.
         let made = cgroup::own_directory()
             .and_then(|parent| Cgroup::create(&parent, &site_name(site)))
@@ -66,6 +79,40 @@ impl Containment {
             },
             Self::Sweep(_) => Contained::Sweep,
         }
+    }
+
+    /// The containment of an actor that an hr_ctrl before made: its cgroup by that name, or a new one.
+    #[must_use]
+    pub fn contained(&self, cgroup: Option<&str>, name: ActorName, number: u64) -> Contained {
+        match (self, cgroup) {
+            (Self::Cgroup(site), Some(directory)) => match Cgroup::create(site.path(), directory) {
+                Ok(cgroup) => Contained::Cgroup(cgroup),
+                Err(error) => {
+                    tracing::warn!(%name, %error, "the actor's cgroup is lost");
+                    Contained::Sweep
+                }
+            },
+            _ => self.contain(name, number),
+        }
+    }
+
+    /// The cgroups below the site's that are none of these.
+    #[must_use]
+    pub fn strangers(&self, known: &[&Contained]) -> Vec<Cgroup> {
+        let Self::Cgroup(site) = self else {
+            return Vec::new();
+        };
+        let is_known = |path: &Path| {
+            let of = |contained: &&Contained| match contained {
+                Contained::Cgroup(cgroup) => cgroup.path() == path,
+                Contained::Sweep => false,
+            };
+            known.iter().any(of)
+        };
+        let names = below(site.path()).filter(|path| !is_known(path));
+        names
+            .filter_map(|path| Cgroup::create(site.path(), path.file_name()?.to_str()?).ok())
+            .collect()
     }
 
     /// Removes the site's cgroup; every actor's is gone by then.
@@ -149,13 +196,39 @@ pub fn remove_left_over(site: &str) {
         return;
     };
     let site = parent.join(site_name(site));
-    let Ok(entries) = std::fs::read_dir(&site) else {
+    below(&site).for_each(|actor| drop(std::fs::remove_dir(actor)));
+    let _ = std::fs::remove_dir(site);
+}
+
+/// Ends what a site of this name has left: nucleus and hr_ctrl were killed, lives went on. Nobody can adopt
+/// them, for their templates have ended, and the lives that take their place must not meet them.
+fn end_left_over(site: &str) {
+    let Ok(parent) = cgroup::own_directory() else {
         return;
     };
-    for entry in entries.flatten().filter(|entry| entry.path().is_dir()) {
-        let _ = std::fs::remove_dir(entry.path());
+    let path = parent.join(site_name(site));
+    for round in 0..END_ROUNDS {
+        let left: Vec<_> = below(&path)
+            .filter_map(|actor| Cgroup::create(&path, actor.file_name()?.to_str()?).ok())
+            .filter(|cgroup| cgroup.kill_all().is_ok() && cgroup.remove().is_err())
+            .collect();
+        if left.is_empty() {
+            break;
+        }
+        if round + 1 == END_ROUNDS {
+            tracing::error!(?left, "lives of a site that was killed do not end");
+        }
+        std::thread::sleep(END_ROUND);
     }
-    let _ = std::fs::remove_dir(site);
+    let _ = std::fs::remove_dir(path);
+}
+
+/// The cgroups just below one.
+fn below(path: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    entries
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir())
 }
 
 fn is_zombie(pid: u32) -> bool {

@@ -23,7 +23,8 @@ use crate::c_init::{CInit, Desk};
 use crate::engine::BootOrder;
 use crate::hr_ctrl::{self, HrCtrl};
 use crate::interpreter::{IniMode, InterpreterFactory};
-use crate::nucleus_link::{KeptImage, NucleusLink};
+use crate::keeper::Part;
+use crate::nucleus_link::{Kept, NucleusLink};
 use crate::output::Output;
 use crate::site::ShutdownLevel;
 use crate::{nucleus, paths, pulse};
@@ -64,7 +65,7 @@ struct Inherited {
     boot: BootRecord,
     listener: OwnedFd,
     nucleus: NucleusLink,
-    kept: Vec<KeptImage>,
+    kept: Kept,
     /// Held to the end of the process: a site without nucleus is one, still.
     _lock: OwnedFd,
 }
@@ -130,23 +131,23 @@ async fn run(
     let boot = Arc::new(boot);
     let output = Output::start(boot.tunables.console.log_size);
     let link = nucleus.duplicate().map_err(|error| error.to_string())?;
-    let mut boot_actors = BootActors::start(&boot, &output, Some(link))?;
-    let desk = Desk::new(boot_actors.site(&boot, &output), factory);
-    CInit::new(Rc::clone(&desk), &listener)
-        .map_err(|error| error.to_string())?
-        .start();
-    // What was started before is not started again by `sysadm.ini`: it is brought back, or it had
+    let adopts = kept.iter().any(|(label, _)| label.part == Part::Ledger);
+    let mut boot_actors = BootActors::start(&boot, &output, Some(link), adopts)?;
+    // What was started before is not started again by `sysadm.ini`: it runs, or is brought back, or it had
     // ended. That holds for the next life of hr_ctrl and for a bank whose site was killed.
-    let recovered = !first_life || !boot_actors.registrations.is_empty();
-    if !first_life {
-        output.say("HR_CTRL: hr_ctrl had ended and was started again: site restart");
-    }
+    let is_fresh = first_life && boot_actors.registrations.is_empty();
+    let desk = Desk::new(boot_actors.site(&boot, &output), factory);
     let limit = boot.tunables.hr_ctrl.answer_timeout_ms;
     let (hr_ctrl, pmm) = (boot_actors.hr_ctrl.clone(), boot_actors.pmm.clone());
     actix_rt::spawn(pulse::beat(nucleus.clone(), hr_ctrl, pmm, limit));
+    // Before the first session is served, so that no command meets half a site.
+    let adopted = boot_actors.recover(kept).await?;
+    CInit::new(Rc::clone(&desk), &listener)
+        .map_err(|error| error.to_string())?
+        .start();
+    nucleus.served();
     if let Some(mut status) = status.take() {
         pulse::ready();
-        nucleus.served();
         let _ = writeln!(status, "ok");
         // The starter reads to the end, and connects only then.
         drop(status);
@@ -154,15 +155,28 @@ async fn run(
             desk.console_there().await;
         }
     }
-    let mut start = None;
-    if recovered {
-        boot_actors.restore(kept);
-    } else {
-        start = Some(actix_rt::spawn(first_start(
-            Rc::clone(&desk),
-            boot_actors.hr_ctrl.clone(),
-        )));
-    }
+    let (site, hr_ctrl) = (Rc::clone(&desk), boot_actors.hr_ctrl.clone());
+    let mut start = match adopted {
+        Some(adopted) => {
+            let lives = adopted.lives;
+            output.say(format!(
+                "HR_CTRL: hr_ctrl had ended and was started again; {lives} lives go on"
+            ));
+            let from = adopted.ini_line;
+            Some(actix_rt::spawn(start(
+                site,
+                hr_ctrl,
+                IniMode::Adopt { from },
+            )))
+        }
+        None if is_fresh => Some(actix_rt::spawn(start(site, hr_ctrl, IniMode::Start))),
+        None => {
+            if !first_life {
+                output.say("HR_CTRL: hr_ctrl had ended and was started again: site restart");
+            }
+            None
+        }
+    };
     let served = serve(boot_actors, &desk, &nucleus, &mut start).await;
     if let Some(start) = start {
         // A site that was told to end does not read `sysadm.ini` to its end first.
@@ -182,10 +196,12 @@ async fn run(
     Ok(())
 }
 
-/// Reads `sysadm.ini` for the first time. A task of its own: orders and the wish to end the site
-/// are heard meanwhile.
-async fn first_start(desk: Rc<Desk>, hr_ctrl: Addr<HrCtrl>) {
-    desk.read_ini(IniMode::Start).await;
+/// Reads `sysadm.ini` for the first time, or as far as the hr_ctrl before has not. A future of its own:
+/// orders and the wish to end the site are heard meanwhile.
+async fn start(desk: Rc<Desk>, hr_ctrl: Addr<HrCtrl>, mode: IniMode) {
+    desk.read_ini(mode, &|line| hr_ctrl.do_send(hr_ctrl::IniLine(Some(line))))
+        .await;
+    hr_ctrl.do_send(hr_ctrl::IniLine(None));
     arm_once(&desk, &hr_ctrl);
 }
 
@@ -224,13 +240,13 @@ async fn serve(
         match order {
             BootOrder::Reset => {
                 boot_actors.reopen(false).await?;
-                again = Some(Box::pin(desk.read_ini(IniMode::Restart)));
+                again = Some(Box::pin(desk.read_ini(IniMode::Restart, &|_| {})));
             }
             BootOrder::Halted(HaltLevel::Cold) => {
                 again = None;
                 boot_actors.reopen(true).await?;
                 let _ = hr_ctrl.send(hr_ctrl::StartCold).await;
-                let first = first_start(Rc::clone(desk), hr_ctrl.clone());
+                let first = self::start(Rc::clone(desk), hr_ctrl.clone(), IniMode::Start);
                 if let Some(unfinished) = start.replace(actix_rt::spawn(first)) {
                     unfinished.abort();
                 }

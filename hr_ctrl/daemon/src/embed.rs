@@ -43,11 +43,9 @@ pub struct EmbeddedSite {
 pub async fn start(record: BootRecord) -> Result<EmbeddedSite, String> {
     let boot = Arc::new(record);
     let output = Output::start(boot.tunables.console.log_size);
-    let mut boot_actors = BootActors::start(&boot, &output, None)?;
+    let mut boot_actors = BootActors::start(&boot, &output, None, false)?;
     let site = boot_actors.site(&boot, &output);
-    if !boot_actors.registrations.is_empty() {
-        boot_actors.restore(Vec::new());
-    }
+    boot_actors.recover(Vec::new()).await?;
     let served = actix_rt::spawn(serve(boot_actors));
     Ok(EmbeddedSite { site, served })
 }

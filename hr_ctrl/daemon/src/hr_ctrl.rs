@@ -14,8 +14,9 @@ use refrain_abi::{Aid, Gid, Serial};
 use refrain_pmm::Registration;
 use tokio::sync::oneshot;
 
-use crate::engine::{ImageAnswer, Pending, RunRequest, SharedEngine};
-use crate::nucleus_link::KeptImage;
+use crate::engine::{self, Adopted, ImageAnswer, Pending, RunRequest, SharedEngine};
+use crate::keeper::Part;
+use crate::nucleus_link::Kept;
 use crate::pmm::Asker;
 use crate::site::{ActorInfo, KillTarget, ShutdownLevel, SiteError, SiteStat, StartSpec};
 
@@ -187,15 +188,22 @@ pub struct Restart;
 #[rtype(result = "()")]
 pub struct Shutdown(pub ShutdownLevel);
 
-/// At boot: what the bank and nucleus have kept of an earlier controller's actors.
+/// At boot: what the bank and nucleus have kept of an earlier controller's actors. With a ledger they are
+/// adopted; else they are restored from the bank by a site restart.
+#[derive(Message)]
+#[rtype(result = "Result<Option<Adopted>, String>")]
+pub(crate) struct Recover {
+    /// From the bank.
+    pub(crate) registrations: Vec<Registration>,
+    /// From nucleus.
+    pub(crate) kept: Kept,
+}
+
+/// How far `sysadm.ini` was read at the start of the site: the line that is about to be carried out, from 1;
+/// `None` when there are no others.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Restore {
-    /// From the bank.
-    pub registrations: Vec<Registration>,
-    /// From nucleus.
-    pub kept: Vec<KeptImage>,
-}
+pub struct IniLine(pub Option<u32>);
 
 /// C_INIT and PMM are in their initial state, `sysadm.ini` was read again.
 #[derive(Message)]
@@ -351,12 +359,33 @@ impl Handler<Shutdown> for HrCtrl {
     }
 }
 
-impl Handler<Restore> for HrCtrl {
+impl Handler<Recover> for HrCtrl {
+    type Result = ResponseFuture<Result<Option<Adopted>, String>>;
+    fn handle(&mut self, recover: Recover, _: &mut Context<Self>) -> Self::Result {
+        let engine = Rc::clone(&self.engine);
+        let Recover {
+            registrations,
+            kept,
+        } = recover;
+        Box::pin(async move {
+            if kept.iter().any(|(label, _)| label.part == Part::Ledger) {
+                return engine::adopt(&engine, kept, registrations).await.map(Some);
+            }
+            let mut engine = engine.borrow_mut();
+            engine.keep_ledger();
+            if !registrations.is_empty() {
+                engine.restore(registrations, kept);
+                engine.step(Event::SiteRestart { ticket: None });
+            }
+            Ok(None)
+        })
+    }
+}
+
+impl Handler<IniLine> for HrCtrl {
     type Result = ();
-    fn handle(&mut self, restore: Restore, _: &mut Context<Self>) {
-        let mut engine = self.engine.borrow_mut();
-        engine.restore(restore.registrations, restore.kept);
-        engine.step(Event::SiteRestart { ticket: None });
+    fn handle(&mut self, IniLine(line): IniLine, _: &mut Context<Self>) {
+        self.engine.borrow().note_ini_line(line);
     }
 }
 

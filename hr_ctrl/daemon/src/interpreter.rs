@@ -25,6 +25,13 @@ pub enum IniMode {
     Start,
     /// All but the starts of restartable actors: the site restarts (SPEC H25).
     Restart,
+    /// hr_ctrl was started again, and what ran goes on (SPEC H31): of the lines before `from`, counted from
+    /// 1, those that set something in the interpreter; from there on all of them. `None`: there is no line
+    /// that was not carried out.
+    Adopt {
+        /// The line that was being carried out when hr_ctrl ended: it may have been.
+        from: Option<u32>,
+    },
 }
 
 /// Where a command comes from, where its relative paths start, and where its output goes.
@@ -72,12 +79,14 @@ pub trait Interpreter {
     fn execute<'a>(&'a self, session: &'a Session, input: Input) -> LocalBoxFuture<'a, i32>;
 
     /// Reads `sysadm.ini`; errors are one line each, `FILE:LINE: ...`. Answers how many of its
-    /// commands failed; a file that cannot be read counts as one.
+    /// commands failed; a file that cannot be read counts as one. `reached` is told the number of each line
+    /// of the file before it is carried out, but of none that an hr_ctrl before has carried out.
     fn read_ini<'a>(
         &'a self,
         session: &'a Session,
         file: &'a Path,
         mode: IniMode,
+        reached: &'a dyn Fn(u32),
     ) -> LocalBoxFuture<'a, u32>;
 }
 

@@ -23,6 +23,7 @@ mod containment;
 mod engine;
 mod hr_ctrl;
 mod keeper;
+mod ledger;
 mod nucleus_link;
 mod pmm;
 mod pulse;

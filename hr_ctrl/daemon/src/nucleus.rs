@@ -1,24 +1,35 @@
 //! nucleus: keeps a site. It is the subreaper of everything in it, holds the fds that must outlive
-//! the controller, and starts hr_ctrl again from its image in memory when it dies.
+//! the controller, and starts hr_ctrl again from its image in memory when it dies (SPEC H31).
 //!
 //! It must never parse what an actor wrote, never open a file of an actor, and never decide about
 //! an actor: one thread, one loop, nothing allocated but for the fds that it is given to keep.
 //!
-//! Until a new controller can adopt running actors (SPEC H31, ADR 0006), nucleus ends what a dead
-//! controller left before it starts the next one, which then brings the direct actors back from
-//! the bank and the kept images: a site restart.
+//! # When hr_ctrl dies
+//! Nothing else is touched: templates, standbys and lives go on, and the next hr_ctrl adopts them from what is
+//! kept here. What nucleus decides is when to start it, and what to do when that does not help:
+//!
+//! | hr_ctrl has died | and | then |
+//! | --- | --- | --- |
+//! | after it said `Ended`, or before any served | | the site has ended |
+//! | after it served | by somebody's SIGKILL | the next one at once |
+//! | after it served | of itself, or it hung | the next one; from the second time within [`STORM_MS`] on after a delay that doubles |
+//! | before it served | fewer than [`MAX_FAILURES`] in a row | the next one, after the same delay |
+//! | before it served | that often in a row | what is kept is no good: everything below is ended, and the next one begins with a site restart from the bank and the images |
+//! | before it served | that often again | the site has ended; the bank stays |
+//!
+//! A SIGKILL that is not ours says nothing about hr_ctrl, so it counts as no failure.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
-use refrain_abi::ActorName;
 use refrain_sys::process::{self, PollFd, PollFlags};
 use refrain_sys::signals::SignalFd;
 use refrain_sys::{PidFd, Signal, Spawn, WaitStatus, children, clock, inherited, seqpacket};
 
-use crate::keeper::{Frame, MAX_FDS, MAX_FRAME};
+use crate::keeper::{Frame, Label, MAX_FDS, MAX_FRAME, Part};
 use crate::{containment, paths};
 
 /// The executable's image.
@@ -34,23 +45,28 @@ pub const STATUS_FD: RawFd = 7;
 /// hr_ctrl's socket to nucleus.
 pub const NUCLEUS_FD: RawFd = 8;
 
-/// How many deaths of hr_ctrl within [`STORM_MS`] nucleus puts up with.
-const MAX_DEATHS: usize = 8;
-/// The interval that deaths of hr_ctrl are counted over, in milliseconds.
+/// How many times in a row hr_ctrl may die before it serves.
+const MAX_FAILURES: u32 = 4;
+/// For how long a death of its own counts, in milliseconds.
 const STORM_MS: u64 = 10_000;
+/// The first delay, in milliseconds; it doubles up to [`LAST_DELAY_MS`].
+const FIRST_DELAY_MS: u64 = 50;
+const LAST_DELAY_MS: u64 = 5_000;
+/// How long a queue of hr_ctrl that is full is left alone, in milliseconds.
+const RETRY_MS: u64 = 1;
+/// How many files nucleus holds at most: some five an actor.
+const MAX_FILES: u64 = 1 << 20;
 /// How long nucleus waits for what it killed before it looks again, in milliseconds.
 const SWEEP_MS: u64 = 20;
 
-struct Kept {
-    name: ActorName,
-    fds: [Option<Rc<Bytes>>; MAX_FDS],
-}
+/// What is kept under a label.
+type Kept = [Option<Rc<Bytes>>; MAX_FDS];
 
-/// Bytes that are kept, once for all the names that they belong to.
+/// An fd that is kept, once for all the labels that it belongs to.
 struct Bytes {
     fd: OwnedFd,
-    /// Device and inode.
-    file: (u64, u64),
+    /// Device and inode, where other fds of the file are to be taken for this one.
+    file: Option<(u64, u64)>,
 }
 
 struct Nucleus {
@@ -62,11 +78,36 @@ struct Nucleus {
     listener: OwnedFd,
     status: Option<OwnedFd>,
     lock: OwnedFd,
-    kept: Vec<Kept>,
+    kept: BTreeMap<Label, Kept>,
     signals: SignalFd,
     served: bool,
-    deaths: Vec<u64>,
+    /// Somebody has asked for the end of the site.
+    halt: bool,
+    deaths: Deaths,
     life: u32,
+}
+
+/// How lives of hr_ctrl have ended.
+#[derive(Default)]
+struct Deaths {
+    /// In a row before it served.
+    failures: u32,
+    /// Everything below was ended for it already.
+    gave_up: bool,
+    /// In a row, each within [`STORM_MS`] of the one before, by its own doing.
+    own: u32,
+    last_ms: u64,
+}
+
+/// What follows the death of hr_ctrl.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// Another one, after so many milliseconds.
+    Start { after_ms: u64 },
+    /// Another one, after everything below was ended.
+    StartAnew,
+    /// The end of the site.
+    End,
 }
 
 struct HrCtrl {
@@ -75,9 +116,21 @@ struct HrCtrl {
     socket: OwnedFd,
     /// When it beat last; its start counts as a beat.
     last_pulse_ms: u64,
+    /// It said that it serves.
+    served: bool,
+    /// It was ended because it did not answer.
+    hung: bool,
+    /// What it is still to be told.
+    to_hear: VecDeque<Told>,
     /// It said that the site has ended.
     said_ended: bool,
     status: Option<WaitStatus>,
+}
+
+/// What hr_ctrl is told.
+enum Told {
+    Kept(Label),
+    Plain(Frame),
 }
 
 /// Runs nucleus to the end of the site. `args[0]` is "nucleus", `args[1]` the site's name,
@@ -106,6 +159,7 @@ impl Nucleus {
     fn new(site: String, answer_limit_ms: Option<u64>) -> io::Result<Self> {
         process::set_name("nucleus")?;
         process::set_subreaper()?;
+        let _ = process::raise_nofile_limit(MAX_FILES);
         Ok(Self {
             site,
             answer_limit_ms,
@@ -114,26 +168,41 @@ impl Nucleus {
             listener: inherited::take(LISTENER_FD)?,
             lock: inherited::take(LOCK_FD)?,
             status: Some(inherited::take(STATUS_FD)?),
-            kept: Vec::with_capacity(1024),
+            kept: BTreeMap::new(),
             signals: SignalFd::new(&[Signal::CHILD, Signal::TERM, Signal::INT, Signal::HUP])?,
             served: false,
-            deaths: Vec::with_capacity(MAX_DEATHS + 1),
+            halt: false,
+            deaths: Deaths::default(),
             life: 0,
         })
     }
 
     fn run(mut self) -> io::Result<i32> {
         let code = loop {
-            // Nobody waits for a site that never served: its starter has been told why.
             let first = self.status.is_some();
             let mut hr_ctrl = self.start()?;
             self.keep_until_it_ends(&mut hr_ctrl)?;
-            self.end_descendants()?;
-            if hr_ctrl.said_ended || (first && !self.served) {
-                break hr_ctrl.status.and_then(WaitStatus::exited).unwrap_or(1);
-            }
-            if self.too_many_deaths() {
-                break 1;
+            // Nobody waits for a site that never served: its starter has been told why.
+            let ended = hr_ctrl.said_ended || (first && !self.served);
+            let next = if ended {
+                Next::End
+            } else {
+                self.deaths.note(&hr_ctrl)
+            };
+            match next {
+                Next::Start { after_ms } => self.rest(after_ms)?,
+                Next::StartAnew => {
+                    eprintln!(
+                        "nucleus: hr_ctrl cannot take over what runs; a site restart follows"
+                    );
+                    self.end_descendants()?;
+                    self.kept.retain(|label, _| label.part == Part::Image);
+                }
+                Next::End => {
+                    self.end_descendants()?;
+                    let code = hr_ctrl.status.and_then(WaitStatus::exited);
+                    break code.unwrap_or(1);
+                }
             }
         };
         containment::remove_left_over(&self.site);
@@ -169,45 +238,90 @@ impl Nucleus {
         let (pid, pidfd) = Spawn::new(self.exe.as_fd(), &argv, &envp)
             .fds(&fds)
             .spawn()?;
+        drop(theirs);
         self.status = None;
         self.life += 1;
-        for kept in &self.kept {
-            let fds = kept
-                .fds
-                .iter()
-                .flatten()
-                .map(|bytes| bytes.fd.as_fd())
-                .collect::<Vec<_>>();
-            tell(&socket, &Frame::Keep(kept.name), &fds)?;
-        }
-        tell(&socket, &Frame::KeptEnd, &[])?;
-        Ok(HrCtrl {
+        let mut hr_ctrl = HrCtrl {
             pid,
             pidfd,
             socket,
             last_pulse_ms: clock::now_monotonic_ms(),
+            served: false,
+            hung: false,
+            to_hear: self.kept.keys().copied().map(Told::Kept).collect(),
             said_ended: false,
             status: None,
-        })
+        };
+        let end = [Frame::KeptEnd].into_iter();
+        let end = end.chain(self.halt.then_some(Frame::Halt)).map(Told::Plain);
+        hr_ctrl.to_hear.extend(end);
+        Ok(hr_ctrl)
+    }
+
+    /// Hands a new hr_ctrl what was kept, as far as its queue takes it.
+    fn hand_over(&self, hr_ctrl: &mut HrCtrl) {
+        while let Some(next) = hr_ctrl.to_hear.front() {
+            let (frame, fds) = match next {
+                Told::Plain(frame) => (*frame, Vec::new()),
+                Told::Kept(label) => {
+                    let kept = self.kept.get(label).into_iter().flatten().flatten();
+                    let (label, once) = (*label, false);
+                    let fds = kept.map(|bytes| bytes.fd.as_fd()).collect();
+                    (Frame::Keep { label, once }, fds)
+                }
+            };
+            // It reads, or it dies, or it hangs: each shows elsewhere.
+            if tell(&hr_ctrl.socket, &frame, &fds).is_err() {
+                return;
+            }
+            hr_ctrl.to_hear.pop_front();
+        }
+    }
+
+    /// Waits before the next start; a request to end cuts it short.
+    fn rest(&mut self, ms: u64) -> io::Result<()> {
+        let until = clock::now_monotonic_ms() + ms;
+        loop {
+            let left = until.saturating_sub(clock::now_monotonic_ms());
+            if left == 0 {
+                return Ok(());
+            }
+            let mut polled = [PollFd::new(&self.signals, PollFlags::IN)];
+            process::poll(&mut polled, Some(left))?;
+            while let Some((signal, _)) = self.signals.read()? {
+                self.halt |= signal != Signal::CHILD;
+            }
+            while process::reap_any()?.is_some() {}
+            if self.halt {
+                return Ok(());
+            }
+        }
     }
 
     /// Serves one life of hr_ctrl until its end.
     fn keep_until_it_ends(&mut self, hr_ctrl: &mut HrCtrl) -> io::Result<()> {
         while hr_ctrl.status.is_none() {
+            self.hand_over(hr_ctrl);
             let fds = [
                 self.signals.as_fd(),
                 hr_ctrl.socket.as_fd(),
                 hr_ctrl.pidfd.as_fd(),
             ];
             let mut polled = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
-            process::poll(&mut polled, self.answer_limit_ms)?;
+            // A queue that is full is tried again soon.
+            let limit = if hr_ctrl.to_hear.is_empty() {
+                self.answer_limit_ms
+            } else {
+                Some(RETRY_MS)
+            };
+            process::poll(&mut polled, limit)?;
             let ready = polled.each_ref().map(|fd| !fd.revents().is_empty());
             if ready[1] {
                 self.serve(hr_ctrl);
             }
             self.end_if_it_hangs(hr_ctrl);
             if ready[0] {
-                self.take_signals(&hr_ctrl.socket)?;
+                self.take_signals(hr_ctrl)?;
             }
             while let Some((pid, status)) = process::reap_any()? {
                 if pid == hr_ctrl.pid {
@@ -221,19 +335,21 @@ impl Nucleus {
     }
 
     /// An hr_ctrl without a pulse is no controller: the next one is.
-    fn end_if_it_hangs(&self, hr_ctrl: &HrCtrl) {
+    fn end_if_it_hangs(&self, hr_ctrl: &mut HrCtrl) {
         let silent = clock::now_monotonic_ms().saturating_sub(hr_ctrl.last_pulse_ms);
         if self.answer_limit_ms.is_some_and(|limit| silent > limit) {
             eprintln!("nucleus: hr_ctrl has not answered for {silent} ms; starting it again");
             let _ = hr_ctrl.pidfd.send_signal(Signal::KILL);
+            hr_ctrl.hung = true;
         }
     }
 
     /// Passes a request to end on; a SIGCHLD only wakes us, reaping is the caller's.
-    fn take_signals(&self, socket: &OwnedFd) -> io::Result<()> {
+    fn take_signals(&mut self, hr_ctrl: &mut HrCtrl) -> io::Result<()> {
         while let Some((signal, _)) = self.signals.read()? {
             if signal != Signal::CHILD {
-                let _ = tell(socket, &Frame::Halt, &[]);
+                self.halt = true;
+                hr_ctrl.to_hear.push_back(Told::Plain(Frame::Halt));
             }
         }
         Ok(())
@@ -246,14 +362,14 @@ impl Nucleus {
                 break;
             }
             match Frame::decode(&buffer[..received.len]) {
-                Ok(Frame::Keep(name)) if !received.truncated => {
-                    self.kept.retain(|kept| kept.name != name);
+                Ok(Frame::Keep { label, once }) if !received.truncated => {
                     let mut fds = received.fds.into_iter();
-                    let fds = [fds.next(), fds.next()].map(|fd| fd.and_then(|fd| self.once(fd)));
-                    self.kept.push(Kept { name, fds });
+                    let kept = [fds.next(), fds.next()].map(|fd| Some(self.keep(fd?, once)));
+                    self.kept.insert(label, kept);
                 }
-                Ok(Frame::Drop(name)) => self.kept.retain(|kept| kept.name != name),
-                Ok(Frame::Served) => self.served = true,
+                Ok(Frame::Drop(label)) => drop(self.kept.remove(&label)),
+                Ok(Frame::DropActor(actor)) => self.kept.retain(|label, _| label.actor != actor),
+                Ok(Frame::Served) => (self.served, hr_ctrl.served) = (true, true),
                 Ok(Frame::Pulse) => hr_ctrl.last_pulse_ms = clock::now_monotonic_ms(),
                 Ok(Frame::Ended) => hr_ctrl.said_ended = true,
                 _ => {}
@@ -261,13 +377,14 @@ impl Nucleus {
         }
     }
 
-    /// The fd that is kept of a file already, in place of another one of it.
-    fn once(&self, fd: OwnedFd) -> Option<Rc<Bytes>> {
-        let about = rustix::fs::fstat(&fd).ok()?;
-        let file = (about.st_dev, about.st_ino);
-        let mut kept = self.kept.iter().rev().flat_map(|kept| &kept.fds).flatten();
-        let same = kept.find(|bytes| bytes.file == file).map(Rc::clone);
-        Some(same.unwrap_or_else(|| Rc::new(Bytes { fd, file })))
+    /// An fd, or with `once` the one that is kept of its file already. Only of files that have an inode of
+    /// their own, which pidfds of older kernels have not.
+    fn keep(&self, fd: OwnedFd, once: bool) -> Rc<Bytes> {
+        let about = once.then(|| rustix::fs::fstat(&fd).ok()).flatten();
+        let file = about.map(|about| (about.st_dev, about.st_ino));
+        let mut kept = self.kept.values().flatten().flatten();
+        let same = kept.find(|bytes| file.is_some() && bytes.file == file);
+        same.map_or_else(|| Rc::new(Bytes { fd, file }), Rc::clone)
     }
 
     /// Ends everything that is below us. Killing a parent makes its children ours, so this comes
@@ -289,17 +406,93 @@ impl Nucleus {
             while process::reap_any()?.is_some() {}
         }
     }
+}
 
-    fn too_many_deaths(&mut self) -> bool {
+impl Deaths {
+    /// Decides what follows the death of `hr_ctrl`; see the table in the module.
+    fn note(&mut self, hr_ctrl: &HrCtrl) -> Next {
+        let killed = hr_ctrl.status.and_then(WaitStatus::signal) == Some(Signal::KILL.as_raw());
         let now = clock::now_monotonic_ms();
-        self.deaths.retain(|at| now - at < STORM_MS);
-        self.deaths.push(now);
-        self.deaths.len() > MAX_DEATHS
+        self.after(hr_ctrl.served, killed && !hr_ctrl.hung, now)
+    }
+
+    fn after(&mut self, served: bool, by_somebody: bool, now_ms: u64) -> Next {
+        if served {
+            (self.failures, self.gave_up) = (0, false);
+        }
+        if by_somebody {
+            return Next::Start { after_ms: 0 };
+        }
+        if now_ms.saturating_sub(self.last_ms) > STORM_MS {
+            self.own = 0;
+        }
+        self.last_ms = now_ms;
+        if !served {
+            self.failures += 1;
+        }
+        if self.failures >= MAX_FAILURES {
+            self.failures = 0;
+            let tried = std::mem::replace(&mut self.gave_up, true);
+            return if tried { Next::End } else { Next::StartAnew };
+        }
+        let doublings = self.own.min(16);
+        self.own += 1;
+        let after_ms = match doublings {
+            0 => 0,
+            n => (FIRST_DELAY_MS << (n - 1)).min(LAST_DELAY_MS),
+        };
+        Next::Start { after_ms }
     }
 }
 
 fn tell(socket: &OwnedFd, frame: &Frame, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut buffer = [0; MAX_FRAME];
     let len = frame.encode(&mut buffer);
-    seqpacket::send(socket, &buffer[..len], fds)
+    seqpacket::send_dontwait(socket, &buffer[..len], fds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_controller_that_somebody_kills_is_started_again_at_once_for_ever() {
+        let mut deaths = Deaths::default();
+        for now in 0..1000 {
+            let next = deaths.after(now % 3 > 0, true, now);
+            assert_eq!(next, Next::Start { after_ms: 0 });
+        }
+    }
+
+    #[test]
+    fn a_controller_that_crashes_is_started_again_ever_later_until_it_runs_well() {
+        let mut deaths = Deaths::default();
+        let mut now = 1_000_000;
+        let mut delay = |deaths: &mut Deaths, pause| {
+            now += pause;
+            match deaths.after(true, false, now) {
+                Next::Start { after_ms } => after_ms,
+                other => panic!("{other:?}"),
+            }
+        };
+        let delays: Vec<_> = (0..4).map(|_| delay(&mut deaths, 1)).collect();
+        assert_eq!(delays, [0, 50, 100, 200]);
+        for _ in 0..20 {
+            delay(&mut deaths, 1);
+        }
+        assert_eq!(delay(&mut deaths, 1), LAST_DELAY_MS);
+        assert_eq!(delay(&mut deaths, STORM_MS + 1), 0);
+    }
+
+    #[test]
+    fn what_cannot_be_taken_over_is_ended_once_and_the_site_after_that() {
+        let mut deaths = Deaths::default();
+        let mut nexts = (0..2 * MAX_FAILURES).map(|now| deaths.after(false, false, now.into()));
+        let begins = |next: &Next| matches!(next, Next::Start { .. });
+        let tries = MAX_FAILURES as usize - 1;
+        assert!(nexts.by_ref().take(tries).all(|next| begins(&next)));
+        assert_eq!(nexts.next(), Some(Next::StartAnew));
+        assert!(nexts.by_ref().take(tries).all(|next| begins(&next)));
+        assert_eq!(nexts.next(), Some(Next::End));
+    }
 }

@@ -1,45 +1,54 @@
-//! hr_ctrl's end of the socket to nucleus: image fds to keep, and the end of the site.
+//! hr_ctrl's end of the socket to nucleus: fds to keep, and the end of the site.
+//!
+//! Nobody here waits for nucleus. What its queue does not take is queued here, in order, and told again soon:
+//! what is not kept is lost with hr_ctrl.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
+use std::time::Duration;
 
-use refrain_abi::ActorName;
 use refrain_sys::{inherited, seqpacket};
 
-use crate::keeper::{Frame, MAX_FDS, MAX_FRAME};
+use crate::keeper::{Frame, Label, MAX_FDS, MAX_FRAME, Part};
 use crate::{nucleus, watch};
 
-/// An image that nucleus kept over the death of a controller: the actor's name, the image's fd
-/// and, for a script, the script's.
-pub struct KeptImage {
-    /// The actor's name.
-    pub name: ActorName,
-    /// Image, then script.
-    pub fds: Vec<OwnedFd>,
-}
+/// How long a queue that is full is left alone.
+const RETRY: Duration = Duration::from_millis(1);
+
+/// What nucleus has kept over the death of a controller.
+pub type Kept = Vec<(Label, Vec<OwnedFd>)>;
 
 /// The link; clones share the socket.
 #[derive(Clone)]
-pub struct NucleusLink(Rc<OwnedFd>);
+pub struct NucleusLink {
+    socket: Rc<OwnedFd>,
+    /// What nucleus is still to be told.
+    untold: Rc<RefCell<VecDeque<(Frame, Vec<OwnedFd>)>>>,
+}
 
 impl NucleusLink {
     /// Takes the inherited socket and everything nucleus kept for us.
     ///
     /// # Errors
     /// This is no child of nucleus, or nucleus has gone.
-    pub fn open() -> io::Result<(Self, Vec<KeptImage>)> {
+    pub fn open() -> io::Result<(Self, Kept)> {
         let socket = inherited::take(nucleus::NUCLEUS_FD)?;
         let mut kept = Vec::new();
         let mut buffer = [0; MAX_FRAME];
         loop {
             let received = seqpacket::recv(&socket, &mut buffer, MAX_FDS)?;
             match Frame::decode(&buffer[..received.len]) {
-                Ok(Frame::Keep(name)) => kept.push(KeptImage {
-                    name,
-                    fds: received.fds,
-                }),
-                Ok(Frame::KeptEnd) => return Ok((Self(Rc::new(socket)), kept)),
+                Ok(Frame::Keep { label, .. }) if !received.truncated => {
+                    kept.push((label, received.fds))
+                }
+                // An fd was lost for want of room: what it belongs to is not adopted.
+                Ok(Frame::Keep { label, .. }) => {
+                    tracing::error!(?label, "an fd was not handed over")
+                }
+                Ok(Frame::KeptEnd) => return Ok((Self::over(socket), kept)),
                 _ => return Err(io::Error::other("nucleus does not answer")),
             }
         }
@@ -50,23 +59,33 @@ impl NucleusLink {
     /// # Errors
     /// EMFILE.
     pub fn duplicate(&self) -> io::Result<OwnedFd> {
-        self.0.try_clone()
+        self.socket.try_clone()
     }
 
     /// A link over an fd from [`NucleusLink::duplicate`].
     #[must_use]
     pub fn over(socket: OwnedFd) -> Self {
-        Self(Rc::new(socket))
+        Self {
+            socket: Rc::new(socket),
+            untold: Rc::default(),
+        }
     }
 
-    /// Has nucleus keep an actor's image.
-    pub fn keep(&self, name: ActorName, fds: &[BorrowedFd<'_>]) {
-        self.tell(&Frame::Keep(name), fds);
+    /// Has nucleus keep fds.
+    pub fn keep(&self, actor: u64, part: Part, fds: &[BorrowedFd<'_>]) {
+        let label = Label { actor, part };
+        let once = part == Part::Image;
+        self.tell(&Frame::Keep { label, once }, fds);
     }
 
-    /// Has nucleus let an actor's image go.
-    pub fn drop_image(&self, name: ActorName) {
-        self.tell(&Frame::Drop(name), &[]);
+    /// Has nucleus let go of what it keeps.
+    pub fn let_go(&self, actor: u64, part: Part) {
+        self.tell(&Frame::Drop(Label { actor, part }), &[]);
+    }
+
+    /// Has nucleus let go of all that it keeps of an actor.
+    pub fn let_actor_go(&self, actor: u64) {
+        self.tell(&Frame::DropActor(actor), &[]);
     }
 
     /// Tells nucleus that the site serves.
@@ -82,14 +101,14 @@ impl NucleusLink {
     /// Tells nucleus that the site has ended; answers whether there still is a nucleus to clear up.
     #[must_use]
     pub fn ended(&self) -> bool {
-        self.tell(&Frame::Ended, &[])
+        self.send(&Frame::Ended, &[]).is_ok()
     }
 
     /// Returns when somebody asked nucleus to end the site.
     pub async fn halt_asked(&self) {
         let mut buffer = [0; MAX_FRAME];
-        while watch::readable(Rc::clone(&self.0)).await.is_ok() {
-            match seqpacket::recv_dontwait(&self.0, &mut buffer, 0) {
+        while watch::readable(Rc::clone(&self.socket)).await.is_ok() {
+            match seqpacket::recv_dontwait(&self.socket, &mut buffer, 0) {
                 Ok(received) if received.is_closed() => break,
                 Ok(received) => {
                     if Frame::decode(&buffer[..received.len]) == Ok(Frame::Halt) {
@@ -104,15 +123,57 @@ impl NucleusLink {
         std::future::pending().await
     }
 
-    fn tell(&self, frame: &Frame, fds: &[BorrowedFd<'_>]) -> bool {
+    fn tell(&self, frame: &Frame, fds: &[BorrowedFd<'_>]) {
+        let is_first = self.untold.borrow().is_empty();
+        let told = if is_first {
+            self.send(frame, fds)
+        } else {
+            Err(io::ErrorKind::WouldBlock.into())
+        };
+        match told {
+            Ok(()) => {}
+            Err(error) if is_gone(&error) => {
+                tracing::warn!(?frame, %error, "nucleus does not listen");
+            }
+            Err(_) => {
+                let fds = fds.iter().map(BorrowedFd::try_clone_to_owned);
+                let Ok(fds) = fds.collect::<io::Result<_>>() else {
+                    return tracing::error!(?frame, "no fd left to have nucleus keep another");
+                };
+                self.untold.borrow_mut().push_back((*frame, fds));
+                if is_first {
+                    actix_rt::spawn(self.clone().tell_later());
+                }
+            }
+        }
+    }
+
+    async fn tell_later(self) {
+        loop {
+            tokio::time::sleep(RETRY).await;
+            let mut untold = self.untold.borrow_mut();
+            while let Some((frame, fds)) = untold.front() {
+                let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+                match self.send(frame, &fds) {
+                    Err(error) if !is_gone(&error) => break,
+                    _ => drop(untold.pop_front()),
+                }
+            }
+            if untold.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn send(&self, frame: &Frame, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         let mut buffer = [0; MAX_FRAME];
         let len = frame.encode(&mut buffer);
-        // Nobody here waits for nucleus: an image that it does not keep is read from its file
-        // again, and only should hr_ctrl die.
-        let told = seqpacket::send_dontwait(self.0.as_fd(), &buffer[..len], fds);
-        if let Err(error) = &told {
-            tracing::warn!(?frame, %error, "nucleus does not listen");
-        }
-        told.is_ok()
+        seqpacket::send_dontwait(self.socket.as_fd(), &buffer[..len], fds)
     }
+}
+
+/// Whether there is no nucleus any more.
+fn is_gone(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, NotConnected};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | NotConnected)
 }

@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -64,6 +64,12 @@ pub struct ActorOutput {
 }
 
 impl ActorOutput {
+    /// The pipe itself, for whoever keeps it.
+    #[must_use]
+    pub fn pipe(&self) -> BorrowedFd<'_> {
+        self.pipe.as_fd()
+    }
+
     /// Opens a write end, for one life or template.
     ///
     /// # Errors
@@ -122,11 +128,18 @@ impl Output {
     pub fn pipe_for(&self, name: ActorName) -> io::Result<ActorOutput> {
         let (read, _write) = io::pipe()?;
         let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let pipe = Arc::new(rustix::fs::open(own(&read), flags, Mode::empty())?);
+        let pipe = rustix::fs::open(own(&read), flags, Mode::empty())?;
+        Ok(self.adopt(name, pipe))
+    }
+
+    /// Takes over the pipe of an actor whose hr_ctrl has ended.
+    #[must_use]
+    pub fn adopt(&self, name: ActorName, pipe: OwnedFd) -> ActorOutput {
+        let pipe = Arc::new(pipe);
         let (open, ended) = oneshot::channel();
         let adopt = Command::Adopt(name, Arc::clone(&pipe), ended);
         let _ = self.commands.send(adopt);
-        Ok(ActorOutput { pipe, _open: open })
+        ActorOutput { pipe, _open: open }
     }
 
     /// Says a line on the site's console. Never blocks: HR_CTRL calls this.

@@ -335,6 +335,8 @@ pub struct SiteStat {
     pub uptime_ms: u64,
     /// Site restarts since then.
     pub site_restarts: u64,
+    /// How often hr_ctrl was started again and has adopted what ran.
+    pub hr_ctrl_restarts: u64,
     /// Group restarts since then.
     pub group_restarts: u64,
     /// Registered actors, and the limit.

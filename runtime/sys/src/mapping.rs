@@ -271,3 +271,48 @@ pub fn map_shared(fd: BorrowedFd<'_>, size: usize, writable: bool) -> io::Result
     };
     Region::map(fd, 0, size, prot, MapFlags::SHARED).map(SharedBytes)
 }
+
+/// Words of a memfd, shared with whoever else maps it.
+#[derive(Debug)]
+pub struct SharedWords(Region);
+
+impl Deref for SharedWords {
+    type Target = [AtomicU64];
+
+    fn deref(&self) -> &[AtomicU64] {
+        let first = self.0.address.cast::<AtomicU64>();
+        // SAFETY: the mapping is page-aligned and lives as long as `self`; its file was checked to be
+        // that long and is sealed against shrinking; any bytes are a valid word, and atomics make
+        // writes of others no data race.
+        unsafe { std::slice::from_raw_parts(first.as_ptr(), self.0.len / size_of::<AtomicU64>()) }
+    }
+}
+
+/// Creates a memfd of `count` words, all 0, with its size sealed. Memory is taken page by page, as words
+/// are written.
+///
+/// # Errors
+/// The kernel's (no fds, no memory).
+pub fn create_words(name: &str, count: usize) -> io::Result<(OwnedFd, SharedWords)> {
+    let fd = memfd::create(name, false)?;
+    rustix::fs::ftruncate(&fd, (count * size_of::<AtomicU64>()) as u64)?;
+    memfd::seal_size(fd.as_fd())?;
+    let words = map_words(fd.as_fd())?;
+    Ok((fd, words))
+}
+
+/// Maps the words of such a memfd, to its end.
+///
+/// # Errors
+/// `InvalidData` when its size is no whole number of words, or not sealed; else the kernel's.
+pub fn map_words(fd: BorrowedFd<'_>) -> io::Result<SharedWords> {
+    let len = usize::try_from(rustix::fs::fstat(fd)?.st_size).unwrap_or(0);
+    if len == 0 || !len.is_multiple_of(size_of::<AtomicU64>()) {
+        return Err(invalid("no memfd of words: wrong size"));
+    }
+    if !rustix::fs::fcntl_get_seals(fd)?.contains(rustix::fs::SealFlags::SHRINK) {
+        return Err(invalid("no memfd of words: its size is not sealed"));
+    }
+    let prot = ProtFlags::READ | ProtFlags::WRITE;
+    Region::map(fd, 0, len, prot, MapFlags::SHARED).map(SharedWords)
+}

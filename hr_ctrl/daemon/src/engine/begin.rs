@@ -58,6 +58,7 @@ impl Engine {
             // template is built anew, from the image in memory.
             runtime.begin = Some(begin);
             self.register(actor, life);
+            self.keep_dossier(actor);
             self.drop_template(actor);
             self.build_template(actor);
             return;
@@ -103,6 +104,8 @@ impl Engine {
                 serial: standby.serial,
                 stopped: begin.stopped,
             };
+            let own = self.ledger.own(actor);
+            own.inspect(|own| own.will_queue(begin.life, standby.serial));
             if !queue_start(runtime, &standby, &frame, self.null.as_fd()) {
                 // It would wait for its frame for ever; another one is forked, for another try.
                 runtime.discard(standby);
@@ -111,6 +114,10 @@ impl Engine {
                 return;
             }
         }
+        let own = self.ledger.own(actor);
+        own.inspect(|own| own.has_queued(begin.life, standby.serial));
+        let began_ms = clock::now_monotonic_ms();
+        own.inspect(|own| own.set_life(begin.life, standby.serial, standby.pid, began_ms));
         let page = &runtime.control;
         page.set_aid(standby.serial, begin.aid);
         // `go` first: whoever is awake finds that the controller has begun it.
@@ -128,7 +135,8 @@ impl Engine {
             pidfd: standby.pidfd,
             capability: standby.capability,
             generation: runtime.generation,
-            began_ms: clock::now_monotonic_ms(),
+            socket: Arc::clone(&standby.socket),
+            began_ms,
             reaped: false,
             asked: false,
             told: false,
@@ -184,6 +192,7 @@ impl Engine {
             socket,
             page: Arc::clone(&runtime.page),
             control: Arc::clone(&runtime.control),
+            adopted: false,
         });
         if runtime.gid.is_some() {
             let name = runtime.name;
@@ -233,13 +242,18 @@ impl Engine {
         else {
             return;
         };
+        let serial = standby.serial;
         let frame = StartFrame {
             life: next,
-            serial: standby.serial,
+            serial,
             stopped: false,
         };
+        // A frame that the next hr_ctrl does not know of would be sent twice.
+        let own = self.ledger.own(actor);
+        own.inspect(|own| own.will_queue(next, serial));
         if queue_start(runtime, &standby, &frame, self.null.as_fd()) {
             standby.start_queued = Some(next);
+            own.inspect(|own| own.has_queued(next, serial));
         }
         runtime.standby = Some(standby);
         self.tell_standby(actor);

@@ -199,6 +199,18 @@ impl Engine {
         true
     }
 
+    /// Somebody has reaped `pid`: how a life ended is known.
+    pub(super) fn reaped(&mut self, actor: ActorKey, pid: u32, status: WaitStatus) {
+        let Some(runtime) = self.actors.get_mut(&actor) else {
+            return;
+        };
+        let clean = runtime.reaped(pid, status);
+        if let (Some(clean), Some(own)) = (clean, self.ledger.own(actor)) {
+            own.set_end(pid, status, clean);
+        }
+        self.tell_restarts(actor, false);
+    }
+
     pub(super) fn gone(&mut self, actor: ActorKey, no: LifeNo) {
         let Some(runtime) = self.actors.get_mut(&actor) else {
             return;
@@ -304,8 +316,8 @@ impl ActorRuntime {
         });
     }
 
-    /// The template has reaped `pid`.
-    pub(super) fn reaped(&mut self, pid: u32, status: WaitStatus) {
+    /// The template has reaped `pid`. Answers whether that was a clean end, where it is the end of a life.
+    pub(super) fn reaped(&mut self, pid: u32, status: WaitStatus) -> Option<bool> {
         let current = self.life.as_mut().filter(|life| life.pid == pid);
         // Woken by the life before it, it has begun and ended before that was booked.
         if let Some(standby) = self.standby.as_mut().filter(|standby| standby.pid == pid) {
@@ -313,7 +325,7 @@ impl ActorRuntime {
         }
         let waited_for = self.untold.iter().any(|restart| restart.pid == Some(pid));
         if current.is_none() && self.last_pid != Some(pid) && !waited_for {
-            return;
+            return None;
         }
         let serial = current.map(|life| {
             life.reaped = true;
@@ -339,6 +351,7 @@ impl ActorRuntime {
         if self.last_pid == Some(pid) {
             self.last_pid = None;
         }
+        Some(was_clean)
     }
 }
 
@@ -371,11 +384,7 @@ async fn end_if_stuck(engine: SharedEngine, actor: ActorKey, serial: Serial) {
 async fn learn_end(engine: SharedEngine, actor: ActorKey, pid: u32, pidfd: Rc<PidFd>) {
     for _ in 0..LEARN_TRIES {
         if let Some(status) = pidfd.exit_info() {
-            let mut engine = engine.borrow_mut();
-            if let Some(runtime) = engine.actors.get_mut(&actor) {
-                runtime.reaped(pid, status);
-            }
-            return engine.tell_restarts(actor, false);
+            return engine.borrow_mut().reaped(actor, pid, status);
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -384,7 +393,7 @@ async fn learn_end(engine: SharedEngine, actor: ActorKey, pid: u32, pidfd: Rc<Pi
 
 /// Ends what a life left behind. What is killed is first pinned by a pidfd and then looked up
 /// again, so a pid that was given to somebody else meanwhile is never signalled.
-async fn sweep(engine: SharedEngine, actor: ActorKey, life: LifeNo) {
+pub(super) async fn sweep(engine: SharedEngine, actor: ActorKey, life: LifeNo) {
     for round in 0_u32.. {
         // A standby that is being forked would be taken for left behind, killed, and begun all the same.
         while engine.borrow_mut().is_somebody_coming(actor) {

@@ -27,7 +27,7 @@ impl Engine {
             self.parts.pmm.do_send(pmm::Deregister(runtime.name));
         }
         if let Some(nucleus) = &self.parts.nucleus {
-            nucleus.drop_image(runtime.name);
+            nucleus.let_actor_go(actor.0);
         }
         self.parts.pmm.do_send(pmm::ForgetActor(actor));
         self.clearing += 1;
@@ -50,7 +50,7 @@ impl Engine {
 }
 
 /// Removes a cgroup as soon as its last member has left it.
-async fn remove(contained: Contained) {
+pub(super) async fn remove(contained: Contained) {
     if contained.try_remove() {
         return;
     }

@@ -3,22 +3,25 @@
 //! Reading and the exec of the template happen on threads of their own, so that a big program
 //! delays nobody's restart.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::ffi::CString;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
 use hr_ctrl_core::{ActorKey, Event, Kind, Ticket};
 use refrain_abi::{ActorName, Gid, LifeNo, Serial};
-use refrain_image::kept::Record;
 use refrain_image::{Image, Program, find_in_path, wrapper};
-use refrain_sys::mapping;
-use serde::{Deserialize, Serialize};
+use refrain_sys::mapping::{self, ControlPageMapping};
 
 use super::images::{Images, KeptImages};
+use super::kept::{Dossier, Registered};
 use super::runtime::{ActorRuntime, ForkTimes};
 use super::{Engine, Pending, SharedEngine};
-use crate::nucleus_link::KeptImage;
+use crate::containment::Contained;
+use crate::keeper::Part;
+use crate::nucleus_link::Kept;
+use crate::output::ActorOutput;
 use crate::pmm;
 use crate::site::{Notice, SiteError, StartSpec};
 
@@ -44,6 +47,8 @@ impl Engine {
             Ok(mut runtime) => {
                 runtime.loading = Some(ticket);
                 self.actors.insert(actor, runtime);
+                self.keep_page(actor);
+                self.keep_dossier(actor);
                 self.build_template(actor);
             }
             Err(why) => {
@@ -53,58 +58,31 @@ impl Engine {
         }
     }
 
-    /// What one actor needs besides its image: control page, output pipe, containment.
     fn new_runtime(
         &self,
         actor: ActorKey,
         kind: Kind,
         spec: StartSpec,
     ) -> Result<ActorRuntime, String> {
+        let contained = self.parts.containment.contain(spec.name, actor.0);
+        Ok(self.new_parts(spec.name, contained)?.runtime(kind, spec))
+    }
+
+    /// Makes what an actor needs besides its image and its containment.
+    pub(super) fn new_parts(
+        &self,
+        name: ActorName,
+        contained: Contained,
+    ) -> Result<NewRuntime, String> {
         let (page, control) =
             mapping::create_control_page().map_err(|e| format!("control page: {e}"))?;
-        let output = self.parts.output.pipe_for(spec.name);
+        let output = self.parts.output.pipe_for(name);
         let output = output.map_err(|e| format!("output pipe: {e}"))?;
-        Ok(ActorRuntime {
-            name: spec.name,
-            gid: spec.gid,
-            kind,
-            contained: self.parts.containment.contain(spec.name, actor.0),
-            spec,
-            program: None,
-            page: Arc::new(page),
-            control: Arc::new(control),
-            output: Some(output),
-            template: None,
-            retired: None,
-            generation: 0,
-            building: false,
-            offer: None,
-            exec_reason: None,
-            forking: None,
-            standby: None,
-            spare: None,
-            forks: ForkTimes::default(),
-            life: None,
-            dying: Vec::new(),
-            lingering: false,
-            relay: None,
-            following: false,
-            begin: None,
-            stdio: None,
-            last_serial: Serial(0),
-            last_pid: None,
-            last_end: None,
-            last_notice: None,
-            failing: None,
-            record: None,
-            explaining: false,
-            failure: None,
-            untold: VecDeque::new(),
-            last_aid: None,
-            start: None,
-            registered: false,
-            loading: None,
-            template_deaths: 0,
+        Ok(NewRuntime {
+            page,
+            control,
+            output,
+            contained,
         })
     }
 
@@ -137,8 +115,13 @@ impl Engine {
     }
 
     /// At boot: takes over the registrations that a bank holds, with the images that were kept.
-    pub fn restore(&mut self, registrations: Vec<refrain_pmm::Registration>, kept: Vec<KeptImage>) {
-        let mut kept = kept;
+    pub fn restore(&mut self, registrations: Vec<refrain_pmm::Registration>, kept: Kept) {
+        let mut kept = images_by_name(kept);
+        if let Some(nucleus) = &self.parts.nucleus {
+            // They are kept anew, under the keys that actors have from now on.
+            kept.values()
+                .for_each(|(actor, _)| nucleus.let_actor_go(*actor));
+        }
         let mut images = KeptImages::default();
         for registration in registrations {
             let name = registration.name;
@@ -165,54 +148,108 @@ impl Engine {
             let Some(actor) = self.core.find_name(&name) else {
                 continue;
             };
-            let image = kept
-                .iter()
-                .position(|image| image.name == name)
-                .map(|at| kept.swap_remove(at));
             match self.new_runtime(actor, kind, entry.start.clone()) {
                 Ok(mut runtime) => {
                     runtime.registered = true;
-                    runtime.program = image.and_then(|image| entry.take_kept(image, &mut images));
+                    let fds = kept.remove(&name).map(|(_, fds)| fds);
+                    runtime.program = fds.and_then(|fds| kept_program(&entry, fds, &mut images));
                     self.actors.insert(actor, runtime);
+                    self.keep_page(actor);
+                    self.keep_image(actor);
+                    self.keep_dossier(actor);
                 }
                 Err(why) => self.parts.output.say(format!("HR_CTRL: {name}: {why}")),
             }
         }
-        for image in kept {
-            self.parts
-                .nucleus
-                .as_ref()
-                .inspect(|nucleus| nucleus.drop_image(image.name));
+    }
+}
+
+/// The images that nucleus has kept: key and fds, by the name in the dossier.
+fn images_by_name(kept: Kept) -> HashMap<ActorName, (u64, Vec<OwnedFd>)> {
+    let (dossiers, others): (Vec<_>, Vec<_>) = kept
+        .into_iter()
+        .partition(|(label, _)| label.part == Part::Dossier);
+    let names = dossiers.into_iter().filter_map(|(label, fds)| {
+        let dossier = Dossier::read(fds.first()?)?;
+        Some((label.actor, dossier.name))
+    });
+    let names: HashMap<_, _> = names.collect();
+    let images = others
+        .into_iter()
+        .filter(|(label, _)| label.part == Part::Image);
+    let named = images.filter_map(|(label, fds)| {
+        let name = names.get(&label.actor)?;
+        Some((*name, (label.actor, fds)))
+    });
+    named.collect()
+}
+
+/// What one actor needs besides its image.
+pub(super) struct NewRuntime {
+    pub page: OwnedFd,
+    pub control: ControlPageMapping,
+    pub output: ActorOutput,
+    pub contained: Contained,
+}
+
+impl NewRuntime {
+    /// An actor that has nothing else yet.
+    pub fn runtime(self, kind: Kind, spec: StartSpec) -> ActorRuntime {
+        ActorRuntime {
+            name: spec.name,
+            gid: spec.gid,
+            kind,
+            contained: self.contained,
+            spec,
+            program: None,
+            page: Arc::new(self.page),
+            control: Arc::new(self.control),
+            output: Some(self.output),
+            template: None,
+            retired: None,
+            generation: 0,
+            building: false,
+            offer: None,
+            exec_reason: None,
+            forking: None,
+            standby: None,
+            spare: None,
+            forks: ForkTimes::default(),
+            life: None,
+            dying: Vec::new(),
+            lingering: false,
+            relay: None,
+            following: false,
+            begin: None,
+            stdio: None,
+            last_serial: Serial(0),
+            last_pid: None,
+            last_end: None,
+            last_notice: None,
+            failing: None,
+            record: None,
+            explaining: false,
+            failure: None,
+            untold: VecDeque::new(),
+            last_aid: None,
+            start: None,
+            registered: false,
+            loading: None,
+            template_deaths: 0,
         }
     }
 }
 
-/// What the bank keeps of an actor, for the controller after this one.
-#[derive(Serialize, Deserialize)]
-struct Registered {
-    start: StartSpec,
-    /// Its image without the fds, which nucleus keeps.
-    image: Option<Record>,
-}
-
-impl Registered {
-    fn of(runtime: &ActorRuntime) -> Self {
-        let image = runtime
-            .program
-            .as_ref()
-            .map(|program| program.image.record());
-        Self {
-            start: runtime.spec.clone(),
-            image,
-        }
-    }
-
-    fn take_kept(self, kept: KeptImage, images: &mut KeptImages) -> Option<Arc<Program>> {
-        let image = Image::from_kept(self.image?, kept.fds).ok()?;
-        describe(&self.start, images.unite(image))
-            .ok()
-            .map(Arc::new)
-    }
+/// The program of an actor whose image was kept.
+pub(super) fn kept_program(
+    registered: &Registered,
+    fds: Vec<OwnedFd>,
+    images: &mut KeptImages,
+) -> Option<Arc<Program>> {
+    let image = Image::from_kept(registered.image.clone()?, fds).ok()?;
+    describe(&registered.start, images.unite(image))
+        .ok()
+        .map(Arc::new)
 }
 
 /// Makes sure that the image of an actor is in memory: reads it from stable storage if this is
@@ -243,10 +280,11 @@ pub(super) async fn image_in_memory(engine: &SharedEngine, actor: ActorKey) -> R
     let mut borrowed = engine.borrow_mut();
     let engine = &mut *borrowed;
     if let Some(runtime) = engine.actors.get_mut(&actor) {
-        if let (None, Some(nucleus)) = (&runtime.program, &engine.parts.nucleus) {
-            nucleus.keep(runtime.name, &program.image.fds());
-        }
+        let is_new = runtime.program.is_none();
         runtime.program = Some(Arc::new(program));
+        if is_new {
+            engine.keep_image(actor);
+        }
     }
     Ok(())
 }

@@ -11,11 +11,13 @@
 //! that [`pace`] sets, [`load`] brings images in, [`warm`] takes one that a life has made, [`forget`]
 //! clears up, [`tell`] says what happened.
 
+mod adopt;
 mod ahead;
 mod begin;
 mod ends;
 mod forget;
 mod images;
+mod kept;
 mod load;
 mod pace;
 mod relay;
@@ -26,6 +28,7 @@ mod template;
 mod view;
 mod warm;
 
+pub(crate) use adopt::{Adopted, adopt};
 pub(crate) use warm::ImageAnswer;
 
 use std::cell::RefCell;
@@ -38,7 +41,7 @@ use std::sync::Arc;
 
 use actix::Addr;
 use hr_ctrl_core::{
-    ActorKey, Controller, Effect, Event, HaltLevel, Limits, Ticket, blocked_message,
+    ActorKey, Changed, Controller, Effect, Event, HaltLevel, Limits, Ticket, blocked_message,
 };
 use refrain_abi::tunables::{HrCtrlTunables, Tunables};
 use refrain_abi::{Aid, Gid, LifeNo};
@@ -46,6 +49,7 @@ use refrain_sys::{PidFd, clock};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::containment::Containment;
+use crate::ledger::Ledger;
 use crate::nucleus_link::NucleusLink;
 use crate::output::Output;
 use crate::pmm::{self, Pmm};
@@ -118,8 +122,6 @@ pub struct Engine {
     /// Halt as soon as nothing is left (`c_init --once`).
     once: bool,
     halting: bool,
-    started_ms: u64,
-    site_restarts: u64,
     group_restarts: HashMap<Gid, u64>,
     /// Templates, standbys and lives of forgotten actors that have not ended yet.
     clearing: usize,
@@ -133,6 +135,10 @@ pub struct Engine {
     stopped: Vec<Rc<PidFd>>,
     /// Actors whose next standby waits for its turn.
     paced: VecDeque<ActorKey>,
+    /// What the next hr_ctrl has to know of the core's decisions.
+    ledger: Ledger,
+    /// For what a step has changed: kept, so that the restart path allocates nothing.
+    changed: Vec<Changed>,
     /// For the members of a cgroup: kept, so that the restart path allocates nothing.
     members: Vec<u32>,
 }
@@ -162,10 +168,15 @@ impl Engine {
             .write(true)
             .open("/dev/null")?
             .into();
+        let limits = limits(&parts.tunables.hr_ctrl);
+        let core = Controller::new(limits, parts.first_aid);
+        let mut ledger = Ledger::create(limits.max_actors, limits.max_groups)?;
+        ledger.write(&core, &[Changed::Site]);
+        ledger.site().set_started_ms(clock::now_monotonic_ms());
         Ok(Rc::new_cyclic(|me| {
             RefCell::new(Self {
                 me: me.clone(),
-                core: Controller::new(limits(&parts.tunables.hr_ctrl), parts.first_aid),
+                core,
                 actors: HashMap::new(),
                 tickets: HashMap::new(),
                 last_ticket: 0,
@@ -176,8 +187,6 @@ impl Engine {
                 images: Arc::default(),
                 once: false,
                 halting: false,
-                started_ms: clock::now_monotonic_ms(),
-                site_restarts: 0,
                 group_restarts: HashMap::new(),
                 clearing: 0,
                 halted: None,
@@ -185,6 +194,8 @@ impl Engine {
                 put_off: Vec::new(),
                 stopped: Vec::new(),
                 paced: VecDeque::new(),
+                ledger,
+                changed: Vec::with_capacity(64),
                 members: Vec::with_capacity(64),
             })
         }))
@@ -223,6 +234,7 @@ impl Engine {
         while let Some(event) = self.deferred.front().cloned() {
             let mut effects = std::mem::take(&mut self.effects);
             self.core.step_into(event, &mut effects);
+            self.write_down();
             for effect in effects.drain(..) {
                 self.carry_out(effect);
             }
@@ -230,6 +242,15 @@ impl Engine {
             self.deferred.pop_front();
         }
         self.halt_if_done();
+    }
+
+    /// Writes down what the core has decided, before any of it is carried out.
+    fn write_down(&mut self) {
+        let mut changed = std::mem::take(&mut self.changed);
+        self.core.take_changed(&mut changed);
+        self.ledger.write(&self.core, &changed);
+        changed.clear();
+        self.changed = changed;
     }
 
     fn carry_out(&mut self, effect: Effect) {
@@ -259,7 +280,7 @@ impl Engine {
                  (akill -g {gid} ends the group)"
             )),
             Effect::ResetBootActors => {
-                self.site_restarts += 1;
+                self.ledger.site().count_restart();
                 let _ = self.parts.orders.send(BootOrder::Reset);
             }
             Effect::Halted { level } => self.halted = Some(level),
@@ -305,6 +326,7 @@ impl Engine {
     pub fn start_cold(&mut self) {
         let next = self.core.next_aid();
         self.core = Controller::new(limits(&self.parts.tunables.hr_ctrl), next);
+        self.ledger.write(&self.core, &[Changed::Site]);
         self.halting = false;
         self.group_restarts.clear();
     }

@@ -33,7 +33,7 @@ const TURNS: u32 = 200;
 const LOOKS: u32 = 2000;
 
 /// What has become of a relay that a life has claimed.
-enum Outcome {
+pub(super) enum Outcome {
     /// The standby has begun.
     Began,
     /// The standby waits for the controller, or nobody has woken it.
@@ -201,7 +201,7 @@ impl Engine {
         }
     }
 
-    fn outcome(&self, actor: ActorKey) -> Outcome {
+    pub(super) fn outcome(&self, actor: ActorKey) -> Outcome {
         let Some(runtime) = self.actors.get(&actor) else {
             return Outcome::Left;
         };

@@ -151,6 +151,8 @@ pub(crate) struct Life {
     pub pid: u32,
     pub pidfd: Rc<PidFd>,
     pub capability: Capability,
+    /// The controller's end of its socket.
+    pub socket: Arc<OwnedFd>,
     pub began_ms: u64,
     /// The generation of the template that forked it.
     pub generation: u32,

@@ -45,6 +45,8 @@ impl Engine {
         }
         // 0 is the serial of nobody.
         let serial = Serial(runtime.last_serial.0.checked_add(1).unwrap_or(1));
+        let (generation, own) = (runtime.generation, self.ledger.own(actor));
+        own.inspect(|own| own.set_counters(generation, serial));
         let asked = seqpacket::pair_nonblocking_first().and_then(|(ours, theirs)| {
             template
                 .template
@@ -75,6 +77,7 @@ impl Engine {
         runtime.building = true;
         runtime.generation += 1;
         let generation = runtime.generation;
+        self.note_counters(actor);
         let engine = self.shared();
         actix_rt::spawn(async move {
             if let Err(why) = build(&engine, actor, generation).await {
@@ -180,8 +183,7 @@ impl Engine {
             return;
         };
         if let FromTemplate::Ended { pid, status } = message {
-            runtime.reaped(pid, WaitStatus(status));
-            return self.tell_restarts(actor, false);
+            return self.reaped(actor, pid, WaitStatus(status));
         }
         if runtime.generation != generation {
             return;
@@ -217,7 +219,6 @@ impl Engine {
             let _ = pidfd.send_signal(Signal::KILL);
             return self.fork_failed(actor, "no random bytes");
         }
-        let engine = self.shared();
         let Some(runtime) = self.actors.get_mut(&actor) else {
             let _ = pidfd.send_signal(Signal::KILL);
             return;
@@ -234,21 +235,13 @@ impl Engine {
         runtime.template_deaths = 0;
         runtime.forks.note(fork.asked.elapsed());
         let (serial, pidfd) = (standby.serial, Rc::clone(&standby.pidfd));
-        actix_rt::spawn(async move {
-            // Registered until the next life has been woken: what it takes to let go of the fd is off
-            // the restart path.
-            let registered = watch::register(Rc::clone(&pidfd));
-            match &registered {
-                Ok(fd) => drop(fd.readable().await),
-                // The event loop takes no more fds: slower, but no end goes unnoticed.
-                Err(_) => {
-                    while !pidfd.has_ended() {
-                        tokio::time::sleep(POLL).await;
-                    }
-                }
-            }
-            engine.borrow_mut().child_ended(actor, serial);
-        });
+        if let Some(own) = self.ledger.own(actor) {
+            own.set_capability(serial, standby.capability);
+        }
+        self.watch_child(actor, serial, pidfd);
+        let Some(runtime) = self.actors.get_mut(&actor) else {
+            return;
+        };
         if let Some(begin) = runtime.begin.take() {
             let exec = runtime
                 .template
@@ -277,6 +270,26 @@ impl Engine {
             self.register(actor, LifeNo(0));
             self.step(Event::Loaded { actor });
         }
+    }
+
+    /// Sees to it that the end of a standby or life is noticed.
+    pub(super) fn watch_child(&self, actor: ActorKey, serial: Serial, pidfd: Rc<PidFd>) {
+        let engine = self.shared();
+        actix_rt::spawn(async move {
+            // Registered until the next life has been woken: what it takes to let go of the fd is off
+            // the restart path.
+            let registered = watch::register(Rc::clone(&pidfd));
+            match &registered {
+                Ok(fd) => drop(fd.readable().await),
+                // The event loop takes no more fds: slower, but no end goes unnoticed.
+                Err(_) => {
+                    while !pidfd.has_ended() {
+                        tokio::time::sleep(POLL).await;
+                    }
+                }
+            }
+            engine.borrow_mut().child_ended(actor, serial);
+        });
     }
 
     fn template_ended(&mut self, actor: ActorKey, generation: u32) {
@@ -438,6 +451,7 @@ pub(super) fn serve(
                 ready: true,
                 warm,
             });
+            borrowed.keep_template(actor);
             borrowed.clearing += 1;
             actix_rt::spawn(listen(Rc::clone(engine), actor, generation, template));
             borrowed.want_standby(actor);
@@ -450,7 +464,12 @@ pub(super) fn serve(
 }
 
 /// Hands on what the template says until it ends, then reaps it.
-async fn listen(engine: SharedEngine, actor: ActorKey, generation: u32, template: Rc<Template>) {
+pub(super) async fn listen(
+    engine: SharedEngine,
+    actor: ActorKey,
+    generation: u32,
+    template: Rc<Template>,
+) {
     'alive: while watch::readable(Rc::clone(&template)).await.is_ok() {
         loop {
             match template.receive() {
@@ -464,6 +483,7 @@ async fn listen(engine: SharedEngine, actor: ActorKey, generation: u32, template
     reap(template).await;
     let mut engine = engine.borrow_mut();
     engine.clearing -= 1;
+    engine.let_template_go(actor, generation);
     engine.template_ended(actor, generation);
     engine.halt_if_done();
 }

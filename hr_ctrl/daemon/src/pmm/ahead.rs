@@ -49,6 +49,18 @@ pub struct StandbyAsleep {
     pub page: Arc<OwnedFd>,
 }
 
+/// An actor is adopted whose standby may have been sent anything by a PMM before.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct AdoptActor {
+    /// The actor.
+    pub actor: ActorKey,
+    /// The serial of its standby, 0 where it has none.
+    pub standby: Serial,
+    /// Its control page.
+    pub control: Arc<ControlPageMapping>,
+}
+
 /// An actor is forgotten.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -60,6 +72,8 @@ pub(crate) struct Ahead {
     actors: HashMap<ActorKey, Known>,
     /// Who has had a block mapped, by its name.
     holders: HashMap<BlockName, HashSet<ActorKey>>,
+    /// Standbys whose queues may hold any block of their groups.
+    adopted: Vec<(ActorKey, Serial)>,
 }
 
 /// What is known of one actor.
@@ -85,6 +99,22 @@ struct Next {
 }
 
 impl Ahead {
+    /// An actor is adopted: whatever it was sent ahead counts no more.
+    pub(super) fn adopt(&mut self, adopted: AdoptActor) {
+        let AdoptActor {
+            actor,
+            standby,
+            control,
+        } = adopted;
+        let known = self.actors.entry(actor).or_default();
+        known.epoch = control.block_epoch.load(Ordering::Acquire).wrapping_add(1);
+        control.block_epoch.store(known.epoch, Ordering::Release);
+        known.control = Some(control);
+        if standby.0 != 0 {
+            self.adopted.push((actor, standby));
+        }
+    }
+
     /// A standby is asleep.
     pub(super) fn standby(&mut self, bank: Option<&Bank>, standby: StandbyAsleep) {
         let known = self.actors.entry(standby.asker.actor).or_default();
@@ -146,7 +176,8 @@ impl Ahead {
                 .collect(),
             None => self.holders.keys().copied().collect(),
         };
-        let mut stale = Vec::new();
+        // One of these may be in their queues, where it would stay taken.
+        let mut stale = std::mem::take(&mut self.adopted);
         for name in names {
             let id = bank.block_id(name);
             let gone = |(held, number): &(BlockName, u64)| *held == name && Some(*number) != id;
@@ -173,6 +204,7 @@ impl Ahead {
 
     /// An actor is forgotten.
     pub(super) fn forget(&mut self, actor: ActorKey) {
+        self.adopted.retain(|(adopted, _)| *adopted != actor);
         let Some(known) = self.actors.remove(&actor) else {
             return;
         };

@@ -25,7 +25,7 @@ use crate::hr_ctrl::{self, HrCtrl};
 use crate::output::Output;
 use crate::site::{BlockRow, MemoryInfo};
 use ahead::Ahead;
-pub use ahead::{ForgetActor, StandbyAsleep};
+pub use ahead::{AdoptActor, ForgetActor, StandbyAsleep};
 
 /// The bank, shared by the requests that this arbiter serves. `None` while it is being reopened.
 pub(crate) type SharedBank = Rc<RefCell<Option<Bank>>>;
@@ -80,6 +80,8 @@ pub struct ServeLife {
     pub page: Arc<OwnedFd>,
     /// The same, mapped.
     pub control: Arc<ControlPageMapping>,
+    /// It began under an hr_ctrl before this one, and may be waiting for an answer.
+    pub adopted: bool,
 }
 
 /// A life has ended: its socket is worth nothing any more (DESIGN invariant 7).
@@ -115,6 +117,12 @@ pub struct RecordLife {
     /// Whether the life has ended clean.
     pub clean: bool,
 }
+
+/// The groups that there are, told by an hr_ctrl that has adopted them: blocks of others are those of groups
+/// that have terminated, which PMM may not have been told of (SPEC H18).
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct KeepGroups(pub Vec<Gid>);
 
 /// A group has terminated: free its `HR_GROUP_KEY` blocks (SPEC H18, H22).
 #[derive(Message)]
@@ -385,6 +393,33 @@ impl Handler<TerminateGroup> for Pmm {
     fn handle(&mut self, TerminateGroup(gid): TerminateGroup, _: &mut Context<Self>) {
         self.change(&format!("group {gid}"), |bank| bank.terminate_group(gid));
         self.freed();
+    }
+}
+
+impl Handler<KeepGroups> for Pmm {
+    type Result = ();
+    fn handle(&mut self, KeepGroups(groups): KeepGroups, _: &mut Context<Self>) {
+        let blocks = self.bank.borrow().as_ref().map(Bank::blocks);
+        let gone = blocks
+            .into_iter()
+            .flatten()
+            .filter_map(|block| match block.owner {
+                Owner::Group(gid) if block.key == DeletionKey::Group => Some(gid),
+                _ => None,
+            });
+        let mut gone: Vec<Gid> = gone.filter(|gid| !groups.contains(gid)).collect();
+        gone.sort_unstable();
+        gone.dedup();
+        for gid in gone {
+            self.change(&format!("group {gid}"), |bank| bank.terminate_group(gid));
+        }
+    }
+}
+
+impl Handler<AdoptActor> for Pmm {
+    type Result = ();
+    fn handle(&mut self, adopted: AdoptActor, _: &mut Context<Self>) {
+        self.ahead.borrow_mut().adopt(adopted);
     }
 }
 
