@@ -392,3 +392,20 @@ fn c2_a_client_that_disconnects_half_way_disturbs_nothing() {
     }
     assert_works(&site);
 }
+
+#[test]
+fn a_template_that_passes_a_strangers_pidfd_for_its_standby_gets_nobody_killed() {
+    let site = Site::start();
+    let program = refrain_tests::programs::c_program("impostor", site.dir());
+    let mut victim = run::spawn(std::process::Command::new("sleep").arg("100000"));
+    for pid in [victim.id(), site.controller_pid(), site.nucleus_pid()] {
+        let line = site.refused(&format!("arun -g 1 {} {pid}", program.display()));
+        assert!(line.contains("its template ended"), "{line}");
+        assert!(proc::is_alive(pid) && site.is_up());
+        assert!(site.row("impostor").is_none());
+    }
+    assert_works(&site);
+    assert!(victim.try_wait().unwrap().is_none());
+    victim.kill().unwrap();
+    victim.wait().unwrap();
+}

@@ -6,6 +6,7 @@ mod support;
 
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use refrain_abi::Serial;
@@ -50,7 +51,6 @@ fn files(pid: u32) -> Vec<String> {
         .collect();
     numbers.sort_unstable();
     let target = |number: &u32| fs::read_link(directory.join(number.to_string()));
-    // A directory that is read shows the fd that it is read by, but not of another process.
     let targets = numbers.iter().map(|number| target(number).unwrap());
     targets.map(|path| path.display().to_string()).collect()
 }
@@ -66,10 +66,10 @@ fn file(fd: &OwnedFd) -> String {
     link.unwrap().display().to_string()
 }
 
-/// Waits until the start of a standby was taken, so that all that it does before it sleeps is done.
+/// Waits until a standby has done what it does before it waits for its start.
 fn until_it_sleeps(standby: &Standby) {
-    let wchan = || fs::read_to_string(format!("/proc/{}/stat", standby.pid)).unwrap();
-    support::until("the standby sleeps", || wchan().contains(") S "));
+    let stat = || fs::read_to_string(format!("/proc/{}/stat", standby.pid)).unwrap();
+    support::until("the standby sleeps", || stat().contains(") S "));
 }
 
 fn serials(children: &[Standby]) -> Vec<u32> {
@@ -217,6 +217,28 @@ fn h31_a_template_keeps_two_fds_a_child_and_none_of_one_that_was_reaped() {
         }
         actor.report();
         assert_eq!(files(template).len(), empty, "{start:?}");
+    }
+}
+
+#[test]
+fn h31_what_is_reported_can_be_told_from_a_stranger() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(path) = listener(directory.path()) else {
+        return;
+    };
+    let Some(mut actor) = Actor::contained(&program(&path, &[])) else {
+        return;
+    };
+    let standby = actor.standby_with(true);
+    let _life = actor.wake(standby, 0);
+    let _next = actor.standby();
+    let own = actor.cgroup.as_ref().unwrap().directory().unwrap();
+    let own = fs::File::from(own).metadata().unwrap().ino();
+    for child in actor.report() {
+        let who = child.pidfd.identity().unwrap().unwrap();
+        assert_eq!((who.pid, who.parent), (child.pid, actor.template.pid));
+        // Kernels before 6.13 do not tell.
+        assert!(who.cgroup.is_none_or(|cgroup| cgroup == own), "{who:?}");
     }
 }
 

@@ -17,6 +17,7 @@
 //! | `start` | takes over `__libc_start_main`; `main` of a template |
 //! | `stub` | the entry point of the static executable |
 //! | `serve` | the loop of a template: fork, reap, report |
+//! | `children` | who it has forked, and the wait for requests and ends |
 //! | `life` | what a child does between fork and `main`: take its start, prefault, sleep |
 //! | `keeper` | holds a life's memory, so that its end is not delayed by that |
 //! | `members` | who was left behind in the actor's cgroup |
@@ -38,6 +39,7 @@
 #![allow(unexpected_cfgs)]
 
 pub mod answer;
+mod children;
 pub mod environ;
 pub mod failure;
 pub mod fault;

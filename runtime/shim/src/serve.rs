@@ -19,23 +19,16 @@ use refrain_abi::Serial;
 use refrain_abi::control::{ControlPage, PAGE_SIZE};
 use refrain_abi::template::{FromTemplate, MAX_FRAME, ToTemplate};
 
+use crate::children::{Child, Kind, Watch};
 use crate::environ::TemplateFds;
 use crate::life::{Life, Standby};
 use crate::life_calls::is_child;
 use crate::socket::{self, Wait};
-use crate::syscalls::{self, EAGAIN, EINTR, Fd, MaskHow, PollFd, SIGKILL, SignalMask};
+use crate::syscalls::{self, EAGAIN, Fd, SIGKILL};
 use crate::{environ, keeper, text};
 
-/// How many children a template remembers: the life, its successor, and room for some that are on
-/// their way out.
-const MAX_CHILDREN: usize = 64;
-/// How long a child that has ended is left alone, in nanoseconds.
-const LEFT_ALONE_NS: u32 = 1_000_000;
 /// EMFILE: this process may not open so many files.
 const EMFILE: i32 = 24;
-const POLLIN: i16 = 1;
-const SIGCHLD: u32 = 17;
-
 /// How a template forks: libc's `fork`, or the bare call where there is no libc. Answers 0 in the
 /// child, the pid in the template, or the errno.
 pub type Fork = fn() -> syscalls::Result<u32>;
@@ -55,36 +48,6 @@ pub struct Template {
     /// The pid of the life that has become it, if one has: then the controller did not start it, and
     /// is told who it is.
     origin: Option<u32>,
-}
-
-/// A child that was not reaped yet.
-#[derive(Clone, Copy)]
-struct Child {
-    pid: u32,
-    kind: Kind,
-}
-
-#[derive(Clone, Copy)]
-enum Kind {
-    /// A life or standby. Its end of its socket is kept open here until it is reaped: else the
-    /// controller would hear of the closed socket before it hears of the end, which matters more. So is the
-    /// controller's end, for the next controller.
-    Life {
-        serial: Serial,
-        socket: Fd,
-        controller_end: Fd,
-    },
-    /// A keeper that was told to end.
-    Keeper,
-}
-
-/// The children, and the fd that tells of their ends.
-struct Watch {
-    children: [Option<Child>; MAX_CHILDREN],
-    signals: Fd,
-    saved: SignalMask,
-    /// A child has ended and was not reaped yet.
-    somebody_ended: bool,
 }
 
 impl Template {
@@ -204,10 +167,7 @@ impl Template {
     fn leave(&self, asked: &Asked, watch: &Watch) {
         syscalls::close(asked.controller_end);
         syscalls::close(self.fds.socket);
-        syscalls::close(watch.signals);
-        for child in watch.children.iter().flatten() {
-            child.close();
-        }
+        watch.close();
     }
 
     /// The image to execute, where lives start by exec.
@@ -290,7 +250,7 @@ impl Template {
             self.tell_failed(serial, errno);
             Forked::Failed
         };
-        let Some(place) = watch.children.iter_mut().find(|child| child.is_none()) else {
+        let Some(place) = watch.place() else {
             return failed(EAGAIN);
         };
         // Room for a pidfd: of this child now, of any child in a report.
@@ -362,7 +322,7 @@ impl Template {
             return;
         }
         syscalls::kill(pid, SIGKILL);
-        if let Some(place) = watch.children.iter_mut().find(|child| child.is_none()) {
+        if let Some(place) = watch.place() {
             let kind = Kind::Keeper;
             *place = Some(Child { pid, kind });
         }
@@ -402,96 +362,10 @@ impl Asked {
     }
 }
 
-impl Child {
-    /// Closes what is kept of it.
-    fn close(&self) {
-        if let Kind::Life {
-            socket,
-            controller_end,
-            ..
-        } = self.kind
-        {
-            syscalls::close(socket);
-            syscalls::close(controller_end);
-        }
-    }
-}
-
 enum Forked {
     Child,
     Template,
     Failed,
-}
-
-impl Watch {
-    /// Blocks SIGCHLD and opens the fd that it is read from.
-    fn new() -> Option<Self> {
-        let mask = 1 << (SIGCHLD - 1);
-        let saved = syscalls::signal_mask(MaskHow::Block, mask).ok()?;
-        let signals = syscalls::signalfd(mask).ok()?;
-        Some(Self {
-            children: [None; MAX_CHILDREN],
-            signals,
-            saved,
-            somebody_ended: false,
-        })
-    }
-
-    /// The pid of the life that was called last.
-    fn life_of(&self, page: &ControlPage) -> Option<u32> {
-        let woken = page.wake.load(Ordering::Acquire);
-        let called = |child: &Child| match child.kind {
-            Kind::Life { serial, .. } if serial.is_called(woken) => {
-                Some((woken.wrapping_sub(serial.0), child.pid))
-            }
-            _ => None,
-        };
-        let lives = self.children.iter().flatten().filter_map(called);
-        lives.min().map(|(_, pid)| pid)
-    }
-
-    /// Takes a child out of the table.
-    fn take(&mut self, pid: u32) -> Option<Child> {
-        self.children
-            .iter_mut()
-            .find(|child| child.is_some_and(|child| child.pid == pid))
-            .and_then(Option::take)
-    }
-
-    /// Waits; answers whether there is a request, and whether a child is to be reaped.
-    ///
-    /// A child that ends is left alone for a moment, or until the next request: the life after it is
-    /// being woken just then, and reaping, reporting and the end of a keeper with all its memory
-    /// would take the CPU that it is woken on.
-    fn wait(&mut self, socket: Fd) -> [bool; 2] {
-        let fds = [socket, self.signals];
-        let mut fds = fds.map(|fd| PollFd {
-            fd,
-            events: POLLIN,
-            seen: 0,
-        });
-        let [only_socket, _] = &mut fds;
-        let waited = if self.somebody_ended {
-            syscalls::poll(core::slice::from_mut(only_socket), Some(LEFT_ALONE_NS))
-        } else {
-            syscalls::poll(&mut fds, None)
-        };
-        match waited {
-            Ok(_) => {}
-            Err(EINTR) => return [false, false],
-            Err(_) => syscalls::exit(126),
-        }
-        let [request, ended] = fds.map(|fd| fd.seen != 0);
-        if !self.somebody_ended {
-            self.somebody_ended = ended;
-            return [request, false];
-        }
-        self.somebody_ended = false;
-        // One signal may stand for many; what it says is asked of wait4.
-        let mut info = [0; 128];
-        let _ = syscalls::read(self.signals, &mut info);
-        [request, true]
-    }
 }
 
 /// How many threads this process has; `None` when that can't be found out.

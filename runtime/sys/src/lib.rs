@@ -26,6 +26,6 @@ pub mod warm;
 
 mod spawn_child;
 
-pub use pidfd::{PidFd, Signal};
+pub use pidfd::{Identity, PidFd, Signal};
 pub use spawn::Spawn;
 pub use wait_status::WaitStatus;

@@ -47,6 +47,8 @@ struct PidFdInfo {
     exit_code: i32,
 }
 
+/// PIDFD_INFO_CGROUPID: the cgroup is wanted, and was there.
+const INFO_CGROUP: u64 = 1 << 2;
 /// PIDFD_INFO_EXIT: the exit code is wanted, and was there.
 const INFO_EXIT: u64 = 1 << 3;
 /// `_IOWR(0xFF, 11, struct pidfd_info)`.
@@ -67,6 +69,17 @@ struct Queued {
 }
 
 const _: () = assert!(size_of::<Queued>() == 128);
+
+/// Who a process is, as far as its pidfd tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Its pid.
+    pub pid: u32,
+    /// Its parent's, at the moment: a process whose parent has ended has another.
+    pub parent: u32,
+    /// The inode of its cgroup's directory in the unified hierarchy; `None` on kernels before 6.13.
+    pub cgroup: Option<u64>,
+}
 
 impl PidFd {
     /// Opens a pidfd by number. Safe only for a child that was not reaped yet.
@@ -175,6 +188,66 @@ impl PidFd {
         }))
     }
 
+    /// Who this is; also of a process that has ended, until it is reaped: `None` from then on. One
+    /// ioctl, or on kernels before 6.13 three files to read.
+    ///
+    /// # Errors
+    /// `InvalidInput` when the fd is no pidfd; the kernel's.
+    ///
+    /// Source: PIDFD_GET_INFO in linux/pidfd.h.
+    pub fn identity(&self) -> io::Result<Option<Identity>> {
+        let mut info = PidFdInfo {
+            mask: INFO_CGROUP,
+            ..PidFdInfo::default()
+        };
+        match self.get_info(&mut info) {
+            Ok(()) => {
+                let [pid, _, parent, ..] = info.ids;
+                let cgroup = (info.mask & INFO_CGROUP != 0).then_some(info.cgroupid);
+                Ok((pid != 0).then_some(Identity {
+                    pid,
+                    parent,
+                    cgroup,
+                }))
+            }
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(None),
+            // An older kernel, or no pidfd.
+            Err(_) => self.identity_by_files(),
+        }
+    }
+
+    /// As [`PidFd::identity`], without the ioctl.
+    fn identity_by_files(&self) -> io::Result<Option<Identity>> {
+        let Some(pid) = self.pid_in_fdinfo()? else {
+            return Ok(None);
+        };
+        let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else {
+            return Ok(None);
+        };
+        // The name, in parentheses, may hold anything; then state and parent.
+        let fields = stat.rsplit_once(") ").map(|(_, fields)| fields);
+        let parent = fields.and_then(|fields| fields.split(' ').nth(1)?.parse().ok());
+        let parent = parent.ok_or(io::ErrorKind::InvalidData)?;
+        // It was not reaped meanwhile, so the number was its own when the file was read.
+        let same = self.pid_in_fdinfo()? == Some(pid);
+        Ok(same.then_some(Identity {
+            pid,
+            parent,
+            cgroup: None,
+        }))
+    }
+
+    fn get_info(&self, info: &mut PidFdInfo) -> io::Result<()> {
+        // SAFETY: the request's size field is the size of `info`, which the kernel fills and
+        // which outlives the call; an fd that is no pidfd answers ENOTTY.
+        let result = unsafe { libc::ioctl(self.0.as_raw_fd(), GET_INFO as _, &raw mut *info) };
+        if result == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
+    }
+
     /// How a process ended that somebody else has reaped. `None` before that, and on kernels
     /// before 6.15, which do not tell.
     ///
@@ -185,18 +258,59 @@ impl PidFd {
             mask: INFO_EXIT,
             ..PidFdInfo::default()
         };
-        // SAFETY: the request's size field is the size of `info`, which the kernel fills and
-        // which outlives the call; an fd that is no pidfd answers ENOTTY.
-        let result = unsafe { libc::ioctl(self.0.as_raw_fd(), GET_INFO as _, &raw mut info) };
-        (result == 0 && info.mask & INFO_EXIT != 0).then_some(WaitStatus(info.exit_code as u32))
+        self.get_info(&mut info).ok()?;
+        (info.mask & INFO_EXIT != 0).then_some(WaitStatus(info.exit_code as u32))
     }
 
     /// The pid, for people to read; `None` when the process was reaped.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
+        self.pid_in_fdinfo().ok().flatten()
+    }
+
+    fn pid_in_fdinfo(&self) -> io::Result<Option<u32>> {
         let path = format!("/proc/self/fdinfo/{}", self.0.as_raw_fd());
-        let text = std::fs::read_to_string(path).ok()?;
-        let line = text.lines().find_map(|line| line.strip_prefix("Pid:"))?;
-        line.trim().parse().ok().filter(|pid| *pid != 0)
+        let text = std::fs::read_to_string(path)?;
+        let line = text.lines().find_map(|line| line.strip_prefix("Pid:"));
+        // -1 once it was reaped, 0 in another pid namespace.
+        let pid = line.ok_or(io::ErrorKind::InvalidInput)?.trim().parse();
+        Ok(pid.ok().filter(|pid| *pid != 0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pidfd_tells_pid_and_parent_until_the_process_is_reaped() {
+        let mut child = std::process::Command::new("cat")
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let pidfd = PidFd::open(child.id()).unwrap();
+        let (pid, parent) = (child.id(), std::process::id());
+        let is_told = |who: io::Result<Option<Identity>>| {
+            let who = who.unwrap().unwrap();
+            assert_eq!((who.pid, who.parent), (pid, parent));
+        };
+        is_told(pidfd.identity());
+        is_told(pidfd.identity_by_files());
+        drop(child.stdin.take());
+        assert!(pidfd.wait_ended(None).unwrap());
+        is_told(pidfd.identity());
+        is_told(pidfd.identity_by_files());
+        child.wait().unwrap();
+        assert_eq!(pidfd.identity().unwrap(), None);
+        assert_eq!(pidfd.identity_by_files().unwrap(), None);
+    }
+
+    #[test]
+    fn an_fd_that_is_no_pidfd_says_so() {
+        for path in ["/dev/null", "/proc/self/status", "/"] {
+            let fd = OwnedFd::from(std::fs::File::open(path).unwrap());
+            let error = PidFd::from(fd).identity().unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{path}");
+        }
     }
 }

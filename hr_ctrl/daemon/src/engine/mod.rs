@@ -14,6 +14,7 @@
 mod adopt;
 mod ahead;
 mod begin;
+mod claims;
 mod ends;
 mod forget;
 mod images;

@@ -17,7 +17,7 @@ use refrain_image::{Heard, StartKind, Template, TemplateError, choose_start};
 use refrain_sys::{PidFd, Signal, WaitStatus, clock, seqpacket};
 
 use super::runtime::{Forking, Standby, TemplateRuntime};
-use super::{Engine, SharedEngine};
+use super::{Engine, SharedEngine, claims};
 use crate::watch;
 
 /// How often the end of a life is looked for that the event loop cannot watch.
@@ -132,6 +132,15 @@ impl Engine {
         }
         runtime.building = false;
         runtime.template = None;
+        self.give_up(actor, why);
+        self.settle(actor);
+    }
+
+    /// Whoever waits for a standby is told that there will be none.
+    fn give_up(&mut self, actor: ActorKey, why: &str) {
+        let Some(runtime) = self.actors.get_mut(&actor) else {
+            return;
+        };
         if let Some(ticket) = runtime.loading.take() {
             self.load_failed(actor, ticket, why.to_owned());
         } else if let Some(begin) = runtime.begin.take() {
@@ -144,7 +153,6 @@ impl Engine {
                 life: begin.life,
             });
         }
-        self.settle(actor);
     }
 
     pub(super) fn fork_failed(&mut self, actor: ActorKey, why: &str) {
@@ -173,11 +181,11 @@ impl Engine {
             return;
         };
         while let Ok(Some(heard)) = template.receive() {
-            self.on_template(actor, generation, heard);
+            self.on_template(actor, generation, &template, heard);
         }
     }
 
-    fn on_template(&mut self, actor: ActorKey, generation: u32, heard: Heard) {
+    fn on_template(&mut self, actor: ActorKey, generation: u32, template: &Template, heard: Heard) {
         let Heard { message, fds } = heard;
         let Some(runtime) = self.actors.get_mut(&actor) else {
             return;
@@ -185,27 +193,37 @@ impl Engine {
         if let FromTemplate::Ended { pid, status } = message {
             return self.reaped(actor, pid, WaitStatus(status));
         }
-        if runtime.generation != generation {
+        let wanted = runtime.generation == generation;
+        if let (FromTemplate::Forked { serial, pid }, Some(fd)) = (message, fds.into_iter().next())
+        {
+            let forking = wanted.then_some(&mut runtime.forking);
+            let fork = forking.and_then(|forking| forking.take_if(|fork| fork.serial == serial));
+            let pidfd = PidFd::from(fd);
+            return match (claims::check(template, pid, &pidfd), fork) {
+                (Ok(()), Some(fork)) => self.standby_ready(actor, fork, pid, pidfd),
+                // The template keeps its socket, so it would wait for its start for ever.
+                (Ok(()), None) => drop(pidfd.send_signal(Signal::KILL)),
+                // What it has said before is worth nothing either.
+                (Err(why), _) => {
+                    let name = runtime.name;
+                    tracing::warn!(%name, %why, "its template is ended");
+                    kill(template);
+                }
+            };
+        }
+        if !wanted {
             return;
         }
         match message {
-            FromTemplate::Forked { serial, pid } => {
-                let fork = runtime.forking.take_if(|fork| fork.serial == serial);
-                if let (Some(fork), Some(pidfd)) = (fork, fds.into_iter().next()) {
-                    self.standby_ready(actor, fork, pid, PidFd::from(pidfd));
-                }
-            }
             FromTemplate::ForkFailed { serial, errno } => {
-                if runtime
-                    .forking
-                    .as_ref()
-                    .is_some_and(|fork| fork.serial == serial)
-                {
+                let is_it = |fork: &Forking| fork.serial == serial;
+                if runtime.forking.as_ref().is_some_and(is_it) {
                     let why = std::io::Error::from_raw_os_error(errno as i32).to_string();
                     self.fork_failed(actor, &why);
                 }
             }
-            FromTemplate::Ready
+            FromTemplate::Forked { .. }
+            | FromTemplate::Ready
             | FromTemplate::Threaded { .. }
             | FromTemplate::Ended { .. }
             | FromTemplate::Child { .. }
@@ -303,19 +321,10 @@ impl Engine {
         let (deaths, name) = (runtime.template_deaths, runtime.name);
         tracing::warn!(%name, deaths, "template ended");
         self.drop_template(actor);
-        let Some(runtime) = self.actors.get_mut(&actor) else {
-            return;
-        };
         if deaths <= MAX_DEATHS {
             self.build_template(actor);
-        } else if let Some(begin) = runtime.begin.take() {
-            self.parts.output.say(format!(
-                "HR_CTRL: {name} cannot be started again: its template ended {deaths} times"
-            ));
-            self.step(Event::BeginFailed {
-                actor,
-                life: begin.life,
-            });
+        } else {
+            self.give_up(actor, &format!("its template ended {deaths} times"));
         }
         self.settle(actor);
     }
@@ -473,7 +482,11 @@ pub(super) async fn listen(
     'alive: while watch::readable(Rc::clone(&template)).await.is_ok() {
         loop {
             match template.receive() {
-                Ok(Some(heard)) => engine.borrow_mut().on_template(actor, generation, heard),
+                Ok(Some(heard)) => {
+                    engine
+                        .borrow_mut()
+                        .on_template(actor, generation, &template, heard);
+                }
                 Ok(None) => break,
                 Err(_) => break 'alive,
             }
