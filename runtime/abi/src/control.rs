@@ -17,13 +17,15 @@
 //! | `block_epoch` | controller | which blocks that were sent ahead are stale |
 //! | `aid` | controller | serial and aid of the life that began last |
 //! | `failure` | life | what the fault handler saw |
+//! | `taken` | controller | the request that is being carried out |
 //!
 //! The actor can write every word, so the controller takes none of them for an index or a length,
 //! and for a pid only to leave somebody alone, never to signal. A life that writes nonsense here harms
 //! nobody but its own group.
 //!
 //! Why `clean` holds a serial and not a flag: nothing has to reset it between two lives, so a
-//! store that comes late from a dying life cannot make its successor's end look clean.
+//! store that comes late from a dying life cannot make its successor's end look clean. So it is
+//! with `taken`.
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -102,6 +104,9 @@ pub struct ControlPage {
     pub aid: AtomicU64,
     /// Offset 128: the failure that was recorded last.
     pub failure: Failure,
+    /// Offset 2752: serial << 32 | sequence number of the request that the controller carries out, 0 for
+    /// none. A controller that finds a request marked so has not done it: the one before it ended meanwhile.
+    pub taken: AtomicU64,
 }
 
 /// What the fault handler of a life saw, at offset 128 of the control page.
@@ -233,6 +238,25 @@ impl ControlPage {
         self.aid.store(word, Ordering::Release);
     }
 
+    /// Marks request `seq` of the life with this serial as being carried out, until
+    /// [`ControlPage::let_go`]. No request has number 0.
+    pub fn take(&self, serial: Serial, seq: u32) {
+        let word = u64::from(serial.0) << 32 | u64::from(seq);
+        self.taken.store(word, Ordering::SeqCst);
+    }
+
+    /// Nothing is being carried out.
+    pub fn let_go(&self) {
+        self.taken.store(0, Ordering::SeqCst);
+    }
+
+    /// Whether request `seq` of the life with this serial was being carried out.
+    #[must_use]
+    pub fn is_taken(&self, serial: Serial, seq: u32) -> bool {
+        let word = u64::from(serial.0) << 32 | u64::from(seq);
+        self.taken.load(Ordering::SeqCst) == word
+    }
+
     /// Replaces the relay `now` by `next`, in one step.
     ///
     /// # Errors
@@ -284,6 +308,7 @@ const _: () = {
     assert!(core::mem::offset_of!(ControlPage, keepers) == 64);
     assert!(core::mem::offset_of!(ControlPage, failure) == 128);
     assert!(core::mem::offset_of!(ControlPage, failure.stack) == 192);
+    assert!(core::mem::offset_of!(ControlPage, taken) == 2752);
     assert!(core::mem::size_of::<ControlPage>() <= PAGE_SIZE);
 };
 
@@ -312,6 +337,17 @@ mod tests {
         assert_eq!(page.keeper(Serial(2)), None);
         assert_eq!(page.keeper(Serial(7)), None);
         assert!(page.is_keeper(77) && !page.is_keeper(78) && !page.is_keeper(0));
+    }
+
+    #[test]
+    fn h31_a_request_that_was_taken_is_that_of_its_own_life_only() {
+        let page = ControlPage::default();
+        assert!(!page.is_taken(Serial(1), 1));
+        page.take(Serial(6), 3);
+        assert!(page.is_taken(Serial(6), 3));
+        assert!(!page.is_taken(Serial(6), 4) && !page.is_taken(Serial(7), 3));
+        page.let_go();
+        assert!(!page.is_taken(Serial(6), 3));
     }
 
     #[test]

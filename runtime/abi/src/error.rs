@@ -24,7 +24,8 @@ pub enum ErrorCode {
     Full = 6,
     /// The program could not be loaded.
     NoExec = 7,
-    /// The site is restarting or halting; ask again.
+    /// Ask again: the site is restarting or halting; or its controller ended while it carried this out,
+    /// and whether that was done is to be looked at first.
     Again = 8,
     /// The bank could not be written.
     Io = 9,

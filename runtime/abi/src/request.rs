@@ -2,7 +2,8 @@
 //!
 //! One SOCK_SEQPACKET frame each, little-endian: `kind u32, seq u32`, then the fields in the
 //! order in which the variants below name them; `seq` is the asker's and comes back with the
-//! answer. Who asks is known by the socket asked on (DESIGN section 4), so no frame names its
+//! answer. It is another one for each request of a life, and not 0, which stands for "nobody asked".
+//! Who asks is known by the socket asked on (DESIGN section 4), so no frame names its
 //! sender. Fds travel beside a frame (SCM_RIGHTS) where a variant says so.
 
 pub use crate::error::{ErrorCode, ErrorText, MAX_ERROR_TEXT};
@@ -127,6 +128,26 @@ fn take_key(reader: &mut Reader<'_>) -> Result<DeletionKey, Short> {
 }
 
 impl Request {
+    /// Whether it may be carried out twice where once was asked for: the second time changes nothing and
+    /// is answered like the first. (Of a block that the first time has made, the second says that it was
+    /// there; it is whole and zeroed, as a life finds it whose predecessor ended just after it was made.)
+    #[must_use]
+    pub const fn is_repeatable(&self) -> bool {
+        match self {
+            Self::Hello
+            | Self::PmmAllocate { .. }
+            | Self::PmmGrant { .. }
+            | Self::GetActorGroup { .. }
+            | Self::Failing => true,
+            Self::PmmFree { .. }
+            | Self::PmmFreeAll { .. }
+            | Self::Hrfexec { .. }
+            | Self::KillGroup { .. }
+            | Self::Shutdown { .. }
+            | Self::ImageHere => false,
+        }
+    }
+
     /// Writes the frame and returns its length.
     ///
     /// # Errors

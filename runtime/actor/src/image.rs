@@ -71,6 +71,9 @@ pub enum ImageError {
         /// The first of them.
         name: String,
     },
+    /// The controller ended before the image stood.
+    #[error("no image: the site's controller was started again meanwhile; call image_here again")]
+    Lost,
     /// Other memory is shared.
     #[error(
         "no image of a life with shared memory: {what} is mapped at {addr:#x}; map it after image_here"
@@ -92,6 +95,7 @@ impl ImageError {
     pub fn code(&self) -> Option<ErrorCode> {
         match self {
             Self::Request(error) | Self::Attach(AttachError::Request(error)) => error.code(),
+            Self::Lost => Some(ErrorCode::Again),
             _ => None,
         }
     }
@@ -166,12 +170,19 @@ pub fn image_here() -> Result<Image, ImageError> {
         Side::Asker => {
             drop(fds);
             // Answered when the template serves: from here on it is the image.
-            if let Err(why) = actor.done(&Request::ImageHere) {
-                *stands = false;
-                return Err(why.into());
-            }
-            Ok(Image::Made)
+            let stood = wait_until_it_stands(actor);
+            *stands = stood.is_ok();
+            stood.map(|()| Image::Made)
         }
+    }
+}
+
+fn wait_until_it_stands(actor: &Actor) -> Result<(), ImageError> {
+    match actor.link().ask(&Request::ImageHere, &[])?.reply {
+        Reply::Done { .. } => Ok(()),
+        // A controller that knows of no offer: the one that made it has ended, and the template with it.
+        Reply::Template => Err(ImageError::Lost),
+        _ => Err(unexpected(&Request::ImageHere).into()),
     }
 }
 

@@ -19,7 +19,9 @@ use refrain_sys::seqpacket;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RequestError {
-    /// The controller refused; `text` is its own line and names the cure.
+    /// The controller refused; `text` is its own line and names the cure. [`ErrorCode::Again`] alone says
+    /// nothing about whether it was done: the controller may have ended while it carried this out, and the one
+    /// after it does nothing twice. Look, then ask again.
     #[error("{text}")]
     Refused {
         /// The family of refusal, for programs that decide by it.
@@ -27,7 +29,8 @@ pub enum RequestError {
         /// What the controller says.
         text: String,
     },
-    /// The socket is closed at its other end: the controller is gone, or has given this life up.
+    /// The socket is closed at its other end: the site is gone, or has given this life up. (A controller
+    /// that ends and is started again does not close it.)
     #[error("the site's controller does not answer; this life is not watched any more")]
     NoAnswer,
     /// The caller is a child that the life forked. A child is no actor.

@@ -172,6 +172,29 @@ fn a_reply_to_another_request_is_dropped() {
 }
 
 #[test]
+fn h31_a_second_answer_to_a_request_is_dropped_with_its_fd() {
+    use refrain_abi::request::ErrorCode;
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let mut writer = Some(OwnedFd::from(writer));
+    let (actor, _page) = life_with(move |socket, seq, _, _| {
+        let group = |gid| Reply::Group { gid: Some(gid) };
+        // What two controllers say to one request, then what the second says to the next.
+        let Some(writer) = writer.take() else {
+            return Some((group(Gid(2)), vec![]));
+        };
+        say(socket, seq, (group(Gid(1)), vec![]));
+        say(socket, seq, (group(Gid(66)), vec![writer]));
+        Some((Reply::error(ErrorCode::Again, "look"), vec![]))
+    });
+    for gid in [1, 2] {
+        let group = actor.hr_get_actor_group(Aid(8)).unwrap();
+        assert_eq!(group, Some(Gid(gid)));
+    }
+    let mut nothing = Vec::new();
+    assert_eq!(reader.read_to_end(&mut nothing).unwrap(), 0);
+}
+
+#[test]
 fn a_controller_that_is_gone_is_said_not_to_answer() {
     let (actor, _page) = life_with(|_, _, _, _| None);
     for _ in 0..2 {

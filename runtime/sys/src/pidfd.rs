@@ -283,7 +283,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pidfd_tells_pid_and_parent_until_the_process_is_reaped() {
+    fn h31_a_pidfd_tells_who_it_is_of_until_that_is_reaped() {
         let mut child = std::process::Command::new("cat")
             .stdin(std::process::Stdio::piped())
             .spawn()

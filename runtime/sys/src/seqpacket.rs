@@ -132,6 +132,36 @@ pub fn recv_dontwait(socket: impl AsFd, buffer: &mut [u8], max_fds: usize) -> io
     )
 }
 
+/// As [`recv_dontwait`], but leaves the frame in the queue, and its fds too: those received are further
+/// ones for the same files.
+///
+/// # Errors
+/// As [`recv`].
+///
+/// Source: MSG_PEEK in recv(2).
+pub fn peek(socket: impl AsFd, buffer: &mut [u8], max_fds: usize) -> io::Result<Received> {
+    recv_with(
+        socket.as_fd(),
+        buffer,
+        max_fds,
+        RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT | RecvFlags::PEEK,
+    )
+}
+
+/// Takes the next frame out of the queue, unread; its fds are closed.
+///
+/// # Errors
+/// `WouldBlock` when there is none; else as [`recv`].
+pub fn discard(socket: impl AsFd) -> io::Result<()> {
+    loop {
+        // What does not fit is discarded with the rest, and fds that there is no room for are closed.
+        match rustix::net::recv(socket.as_fd(), &mut [0; 1], RecvFlags::DONTWAIT) {
+            Err(Errno::INTR) => {}
+            other => return Ok(other.map(drop)?),
+        }
+    }
+}
+
 fn recv_with(
     socket: BorrowedFd<'_>,
     buffer: &mut [u8],

@@ -194,6 +194,36 @@ fn a_frame_arrives_whole_with_its_fds_closed_on_exec() {
 }
 
 #[test]
+fn a_frame_that_is_peeked_at_stays_with_its_fds_until_it_is_discarded() {
+    let (a, b) = seqpacket::pair().unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
+    seqpacket::send(&a, b"first", &[writer.as_fd()]).unwrap();
+    seqpacket::send(&a, b"next", &[]).unwrap();
+    drop(writer);
+    let mut buffer = [0; 16];
+    for _ in 0..3 {
+        let seen = seqpacket::peek(&b, &mut buffer, 1).unwrap();
+        assert_eq!((&buffer[..seen.len], seen.fds.len()), (&b"first"[..], 1));
+        let cut = seqpacket::peek(&b, &mut buffer[..2], 1).unwrap();
+        assert!(cut.truncated && cut.fds.is_empty());
+    }
+    seqpacket::discard(&b).unwrap();
+    // Nobody has the pipe's other end any more.
+    assert_eq!(std::io::read_to_string(reader).unwrap(), "");
+    let seen = seqpacket::peek(&b, &mut buffer, 1).unwrap();
+    assert_eq!(&buffer[..seen.len], b"next");
+    seqpacket::discard(&b).unwrap();
+    for error in [
+        seqpacket::peek(&b, &mut buffer, 1).unwrap_err(),
+        seqpacket::discard(&b).unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+    }
+    drop(a);
+    assert!(seqpacket::peek(&b, &mut buffer, 1).unwrap().is_closed());
+}
+
+#[test]
 fn a_frame_that_is_too_long_or_brings_too_many_fds_is_reported_and_its_fds_closed() {
     let (a, b) = seqpacket::pair().unwrap();
     let (watched, passed) = rustix::pipe::pipe().unwrap();

@@ -1,8 +1,8 @@
 //! The requests of one life, on its own socket (DESIGN section 4).
 //!
 //! Whatever arrives is hostile until decoded. One request is answered at a time, so a life can
-//! never have more than one under way, and a request is never taken for another life's: the socket
-//! is closed when the life ends.
+//! never have more than one under way, and a request is never taken for another life's: nobody reads the
+//! socket any more when the life has ended. A request outlives the controller ([`super::queue`]).
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,20 +12,28 @@ use std::sync::Arc;
 
 use actix::Addr;
 use hr_ctrl_core::Refusal;
-use refrain_abi::request::{ErrorCode, MAX_EXEC_BLOB, MAX_FDS, MAX_FRAME, Reply, Request};
-use refrain_abi::{ActorName, BlockName, Gid};
-use refrain_sys::seqpacket::{self, Received};
+use refrain_abi::request::{ErrorCode, MAX_EXEC_BLOB, MAX_FRAME, Reply, Request};
+use refrain_abi::{ActorName, BlockName, Gid, Serial};
+use refrain_sys::mapping::ControlPageMapping;
+use refrain_sys::seqpacket;
 
 use super::ahead::Ahead;
+use super::queue::{Head, Queue};
 use super::{Asker, ServeLife, SharedAhead, SharedBank, image};
 use crate::hr_ctrl::{self, HrCtrl};
 use crate::site::{ShutdownLevel, SiteError, StartSpec};
 use crate::watch;
 
+/// What a life is told whose request the controller has not seen to its end.
+const INTERRUPTED: &str = "the site's controller ended while it carried this out; \
+                           look whether it was done, then ask again";
+
 struct Server {
     asker: Asker,
+    serial: Serial,
     welcome: Reply,
     page: Arc<OwnedFd>,
+    control: Arc<ControlPageMapping>,
     bank: SharedBank,
     ahead: SharedAhead,
     hr_ctrl: Addr<HrCtrl>,
@@ -69,8 +77,10 @@ pub(super) async fn serve(
     };
     let server = Server {
         asker: life.asker,
+        serial: life.serial,
         welcome,
         page: life.page,
+        control: life.control,
         bank,
         ahead,
         hr_ctrl,
@@ -79,62 +89,67 @@ pub(super) async fn serve(
     tokio::select! {
         // Fails when the sender is dropped: the life has ended.
         _ = ended.changed() => {}
-        _ = server.run(&socket) => {}
+        () = server.run(&socket) => {}
     }
 }
 
 impl Server {
-    async fn run(&self, socket: &Rc<impl AsFd + 'static>) -> io::Result<()> {
-        let mut buffer = [0; MAX_FRAME];
-        loop {
-            watch::readable(Rc::clone(socket)).await?;
-            let received = match seqpacket::recv_dontwait(socket, &mut buffer, MAX_FDS) {
-                Ok(received) if received.is_closed() => return Ok(()),
-                Ok(received) => received,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-                Err(error) => return Err(error),
-            };
-            if let Ok((_, Request::Failing)) = Request::decode(&buffer[..received.len]) {
-                self.hr_ctrl.do_send(hr_ctrl::Failing(self.asker));
-                continue;
-            }
-            if let Ok((seq, Request::ImageHere)) = Request::decode(&buffer[..received.len]) {
-                image::answer(&self.hr_ctrl, self.asker, socket.as_ref(), seq).await?;
-                continue;
-            }
-            let frame = buffer[..received.len].to_vec();
-            let (seq, (reply, fd)) = self.answer(&frame, received).await;
-            let mut out = [0; MAX_FRAME];
-            let len = reply.encode(seq, &mut out).map_err(io::Error::other)?;
-            let fds: Vec<BorrowedFd<'_>> = fd.iter().map(|fd| fd.as_fd()).collect();
-            // A life that does not read its answers loses them: nobody waits for it here.
-            match seqpacket::send_dontwait(socket, &out[..len], &fds) {
-                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
-                _ => {}
-            }
+    /// Serves requests until the socket closes. A life that cannot be served any more is given up: its socket
+    /// closes, which the template, who keeps the controller's end, too, would otherwise put off.
+    async fn run(&self, socket: &Rc<impl AsFd + 'static>) {
+        if let Err(why) = self.serve_all(socket).await {
+            tracing::debug!(actor = ?self.asker.actor, %why, "a life's requests are not served any more");
+            let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
         }
     }
 
-    async fn answer(&self, frame: &[u8], received: Received) -> (u32, Answer) {
-        if received.truncated {
-            let text = "a frame that is too long, or with too many fds";
-            return (0, (Reply::error(ErrorCode::Invalid, text), None));
-        }
-        match Request::decode(frame) {
-            Ok((seq, request)) => {
-                let answer = self.carry_out(request, received.fds).await;
-                (
-                    seq,
-                    answer.unwrap_or_else(|refused| (refused.reply(), None)),
-                )
+    async fn serve_all(&self, socket: &Rc<impl AsFd + 'static>) -> io::Result<()> {
+        let queue = Queue {
+            socket: socket.as_ref(),
+            page: &self.control,
+            serial: self.serial,
+        };
+        loop {
+            watch::readable(Rc::clone(socket)).await?;
+            let Some(head) = queue.look()? else {
+                continue;
+            };
+            if let Head::Closed = head {
+                return Ok(());
             }
-            Err(_) => (
-                0,
-                (
-                    Reply::error(ErrorCode::Invalid, "not a request of this protocol"),
-                    None,
-                ),
-            ),
+            self.see_to(head, socket).await?;
+            queue.done()?;
+        }
+    }
+
+    /// Carries out what is at the head of the queue, and answers it.
+    async fn see_to(&self, head: Head, socket: &Rc<impl AsFd + 'static>) -> io::Result<()> {
+        let (seq, (reply, fd)) = match head {
+            Head::Closed => return Ok(()),
+            Head::Unreadable(why) => (0, (Reply::error(ErrorCode::Invalid, why), None)),
+            Head::Interrupted { seq } => (seq, (Reply::error(ErrorCode::Again, INTERRUPTED), None)),
+            Head::Request { seq, request, fds } => match request {
+                Request::Failing => {
+                    self.hr_ctrl.do_send(hr_ctrl::Failing(self.asker));
+                    return Ok(());
+                }
+                Request::ImageHere => {
+                    return image::answer(&self.hr_ctrl, self.asker, socket.as_ref(), seq).await;
+                }
+                request => {
+                    let answer = self.carry_out(request, fds).await;
+                    let refused = |refused: Refused| (refused.reply(), None);
+                    (seq, answer.unwrap_or_else(refused))
+                }
+            },
+        };
+        let mut out = [0; MAX_FRAME];
+        let len = reply.encode(seq, &mut out).map_err(io::Error::other)?;
+        let fds: Vec<BorrowedFd<'_>> = fd.iter().map(|fd| fd.as_fd()).collect();
+        // A life that does not read its answers loses them: nobody waits for it here.
+        match seqpacket::send_dontwait(socket, &out[..len], &fds) {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+            _ => Ok(()),
         }
     }
 

@@ -7,6 +7,7 @@
 mod ahead;
 mod image;
 mod lives;
+mod queue;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
