@@ -192,7 +192,6 @@ impl Engine {
             socket,
             page: Arc::clone(&runtime.page),
             control: Arc::clone(&runtime.control),
-            adopted: false,
         });
         if runtime.gid.is_some() {
             let name = runtime.name;

@@ -81,8 +81,6 @@ pub struct ServeLife {
     pub page: Arc<OwnedFd>,
     /// The same, mapped.
     pub control: Arc<ControlPageMapping>,
-    /// It began under an hr_ctrl before this one, and may be waiting for an answer.
-    pub adopted: bool,
 }
 
 /// A life has ended: its socket is worth nothing any more (DESIGN invariant 7).

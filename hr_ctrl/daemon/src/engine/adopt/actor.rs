@@ -213,7 +213,6 @@ impl Engine {
             socket: Arc::clone(&adopted.socket),
             page: Arc::clone(&runtime.page),
             control: Arc::clone(&runtime.control),
-            adopted: true,
         });
         let pidfd = Rc::clone(&adopted.pidfd);
         runtime.life = Some(adopted);
