@@ -112,7 +112,7 @@ fn tables(survey: &Survey) -> String {
     }
     if !survey.actors.is_empty() {
         let header = [
-            "ACTOR", "GID", "KIND", "LIFE", "RESTARTS", "LAST END", "FILE",
+            "ACTOR", "GID", "KIND", "LIFE", "RESTARTS", "AID", "PID", "LAST END", "FILE",
         ];
         let rows: Vec<_> = survey.actors.iter().map(actor_row).collect();
         text += &format!("\n{}", columns(&header, &rows));
@@ -145,6 +145,8 @@ fn actor_row(actor: &SurveyedActor) -> Vec<String> {
         kind(actor).into(),
         actor.life.to_string(),
         actor.restarts.to_string(),
+        cell(actor.running.map(|running| running.aid.to_string())),
+        cell(actor.running.map(|running| running.pid.to_string())),
         if actor.clean { "clean" } else { NOTHING }.into(),
         actor.file.clone(),
     ]
@@ -228,8 +230,18 @@ struct ActorView<'a> {
     life: u32,
     restarts: u32,
     clean: bool,
+    running: Option<RunningView>,
     file: &'a str,
     file_size: u64,
+}
+
+/// What the bank knows a life by that ran when it was noted.
+#[derive(Serialize)]
+struct RunningView {
+    aid: u32,
+    pid: u32,
+    start_time: u64,
+    capability: String,
 }
 
 #[derive(Serialize)]
@@ -305,6 +317,12 @@ impl<'a> ActorView<'a> {
             life: actor.life.0,
             restarts: actor.restarts,
             clean: actor.clean,
+            running: actor.running.map(|running| RunningView {
+                aid: running.aid.0,
+                pid: running.pid,
+                start_time: running.start_time,
+                capability: running.capability.to_string(),
+            }),
             file: &actor.file,
             file_size: actor.file_size,
         }

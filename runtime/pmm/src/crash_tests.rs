@@ -8,12 +8,15 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use refrain_abi::{Aid, BlockName, DeletionKey, Gid, LifeNo};
+use refrain_abi::{Aid, BlockName, Capability, DeletionKey, Gid, LifeNo};
 use tempfile::TempDir;
 
 use crate::fuse::{CUTS, Cut, Fuse, Fused};
 use crate::open::open_with;
-use crate::{Bank, BankOptions, BlockInfo, Medium, Opened, Owner, PmmError, Registration};
+use crate::{
+    Bank, BankOptions, BlockInfo, LifeRecord, Medium, Opened, Owner, PmmError, Registration,
+    Running,
+};
 
 const PAGE: u64 = 4096;
 /// Everything that a controller or an actor can see of a bank.
@@ -84,6 +87,7 @@ fn registration(text: &str, gid: u32, spec: &[u8]) -> Registration {
         life: LifeNo(3),
         restarts: 3,
         clean: false,
+        running: None,
         spec: spec.to_vec(),
     }
 }
@@ -137,7 +141,20 @@ const OPERATIONS: [Operation; 12] = [
     ("deregister", |bank| bank.deregister(name("x"))),
     ("clear_registrations", |bank| bank.clear_registrations()),
     ("record_life", |bank| {
-        bank.record_life(name("x"), LifeNo(4), 4, true)
+        bank.record_life(
+            name("x"),
+            LifeRecord {
+                life: LifeNo(4),
+                restarts: 4,
+                clean: true,
+                running: Some(Running {
+                    aid: Aid(101),
+                    pid: 4711,
+                    start_time: 1 << 40,
+                    capability: Capability([9; 16]),
+                }),
+            },
+        )
     }),
     ("reserve_aids", |bank| bank.reserve_aids(Aid(200))),
 ];

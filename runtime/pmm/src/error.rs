@@ -292,6 +292,14 @@ pub enum PmmError {
         /// The gid.
         gid: Gid,
     },
+    /// A pid that no process has.
+    #[error("actor {name}: {pid} is no pid of a life; leave it out")]
+    BadPid {
+        /// The actor.
+        name: ActorName,
+        /// The pid.
+        pid: u32,
+    },
     /// A registration's start data are too long.
     #[error(
         "actor {name}: arguments and environment of {size} bytes, at most {max} are kept; shorten them"
@@ -338,9 +346,10 @@ impl PmmError {
             Self::Denied { .. } | Self::NoGroup { .. } | Self::GroupKey => ErrorCode::Denied,
             Self::SizeMismatch { .. } => ErrorCode::SizeMismatch,
             Self::Full(_) => ErrorCode::Full,
-            Self::ZeroSize { .. } | Self::BadGid { .. } | Self::SpecTooLong { .. } => {
-                ErrorCode::Invalid
-            }
+            Self::ZeroSize { .. }
+            | Self::BadGid { .. }
+            | Self::BadPid { .. }
+            | Self::SpecTooLong { .. } => ErrorCode::Invalid,
             Self::Damaged { .. } | Self::Io { .. } | Self::Poisoned => ErrorCode::Io,
         }
     }

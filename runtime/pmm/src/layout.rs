@@ -193,11 +193,19 @@ pub(crate) struct ActorBytes {
     pub name_len: U32,
     /// Payload offset 44: the name.
     pub name: [u8; 64],
+    /// Payload offset 108: the aid of the life that runs.
+    pub aid: U32,
+    /// Payload offset 112: when that life's process began, in clock ticks since the machine did.
+    pub start_time: U64,
+    /// Payload offset 120: its pid; 0: none runs, and the fields about it are zero.
+    pub pid: U32,
+    /// Payload offset 124: its capability.
+    pub capability: [u8; 16],
 }
 
 const _: () = assert!(HEADER == 128 && size_of::<Slot>() == SLOT);
 const _: () = assert!(size_of::<StateBytes>() == 52 && size_of::<IntentBytes>() == 48);
-const _: () = assert!(size_of::<BlockBytes>() == 176 && size_of::<ActorBytes>() == 108);
+const _: () = assert!(size_of::<BlockBytes>() == 176 && size_of::<ActorBytes>() == 140);
 
 /// What a bank is made with; everything in the header that can differ between two banks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -335,6 +343,8 @@ mod tests {
         assert_eq!(offset_of!(BlockBytes, key), 40);
         assert_eq!(offset_of!(BlockBytes, name), 112);
         assert_eq!(offset_of!(ActorBytes, name), 44);
+        assert_eq!(offset_of!(ActorBytes, aid), 108);
+        assert_eq!(offset_of!(ActorBytes, capability), 124);
         let geometry = Geometry {
             size: 0,
             window: Window { base: 0, size: 0 },

@@ -76,7 +76,7 @@ pub use error::{CheckError, FullError, OpenError, PmmError};
 pub use examine::Damage;
 pub use inventory::{Block, BlockInfo, Usage};
 pub use open::{BankOptions, Opened};
-pub use registry::{MAX_SPEC, Registration};
+pub use registry::{LifeRecord, MAX_SPEC, Registration, Running};
 pub use repair::Repair;
 pub use store::Medium;
 pub use survey::{LastOpening, Sizes, Survey, SurveyedActor, SurveyedBlock};

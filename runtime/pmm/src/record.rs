@@ -3,14 +3,14 @@
 //! Reading takes nothing on trust: a payload whose checksum is right and whose content makes no
 //! sense is reported as damage, never repaired and never a panic.
 
-use refrain_abi::{ActorName, Aid, BlockName, DeletionKey, Gid, LifeNo};
+use refrain_abi::{ActorName, Aid, BlockName, Capability, DeletionKey, Gid, LifeNo};
 
 use crate::access::Owner;
 use crate::layout::{
     ActorBytes, BlockBytes, IntentBytes, Kind, MAX_GRANTS, PAYLOAD, StateBytes, payload_of,
     read_payload,
 };
-use crate::registry::MAX_SPEC;
+use crate::registry::{MAX_SPEC, Running};
 
 /// A value that a record can hold, or nothing.
 pub(crate) trait Record: Sized {
@@ -72,6 +72,7 @@ pub(crate) struct ActorRecord {
     pub clean: bool,
     pub life: LifeNo,
     pub restarts: u32,
+    pub running: Option<Running>,
     pub spec_id: u64,
     pub spec_len: u64,
     pub spec_crc: u32,
@@ -223,6 +224,12 @@ impl Record for ActorRecord {
 
     fn encode(&self) -> [u8; PAYLOAD] {
         let (name_len, name) = name_bytes(&self.name);
+        let running = self.running.unwrap_or(Running {
+            aid: Aid(0),
+            pid: 0,
+            start_time: 0,
+            capability: Capability([0; 16]),
+        });
         payload_of(&ActorBytes {
             used: 1.into(),
             gid: self.gid.0.into(),
@@ -234,6 +241,10 @@ impl Record for ActorRecord {
             restarts: self.restarts.into(),
             name_len: name_len.into(),
             name,
+            aid: running.aid.0.into(),
+            start_time: running.start_time.into(),
+            pid: running.pid.into(),
+            capability: running.capability.0,
         })
     }
 
@@ -245,6 +256,9 @@ impl Record for ActorRecord {
         if bytes.spec_len.get() > MAX_SPEC as u64 {
             return Err("start data that are too long");
         }
+        if bytes.pid.get() > i32::MAX as u32 {
+            return Err("a pid that is none");
+        }
         Ok(Some(Self {
             name: name_from(bytes.name_len.get(), &bytes.name)?,
             gid: Gid(bytes.gid.get()),
@@ -252,6 +266,12 @@ impl Record for ActorRecord {
             clean: bytes.flags.get() & 2 != 0,
             life: LifeNo(bytes.life.get()),
             restarts: bytes.restarts.get(),
+            running: (bytes.pid.get() != 0).then(|| Running {
+                aid: Aid(bytes.aid.get()),
+                pid: bytes.pid.get(),
+                start_time: bytes.start_time.get(),
+                capability: Capability(bytes.capability),
+            }),
             spec_id: bytes.spec_id.get(),
             spec_len: bytes.spec_len.get(),
             spec_crc: bytes.spec_crc.get(),
@@ -307,11 +327,31 @@ mod tests {
             clean: false,
             life: LifeNo(4),
             restarts: 5,
+            running: None,
             spec_id: 6,
             spec_len: 7,
             spec_crc: 8,
         };
         assert_eq!(ActorRecord::decode(&actor.encode()), Ok(Some(actor)));
+        let running = Running {
+            aid: Aid(9),
+            pid: i32::MAX as u32,
+            start_time: u64::MAX,
+            capability: Capability([7; 16]),
+        };
+        let actor = ActorRecord {
+            running: Some(running),
+            ..actor
+        };
+        assert_eq!(ActorRecord::decode(&actor.encode()), Ok(Some(actor)));
+        let stranger = ActorRecord {
+            running: Some(Running {
+                pid: 1 << 31,
+                ..running
+            }),
+            ..actor
+        };
+        assert!(ActorRecord::decode(&stranger.encode()).is_err());
         for intent in [
             Intent::ClearRegistrations,
             Intent::EndGroup { gid: Gid(3) },

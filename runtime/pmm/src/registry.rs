@@ -8,7 +8,7 @@
 //!
 //! It must never interpret start data, nor forget a registration that it was not told to.
 
-use refrain_abi::{ActorName, Aid, Gid, LifeNo};
+use refrain_abi::{ActorName, Aid, Capability, Gid, LifeNo};
 
 use crate::bank::{Bank, medium_error};
 use crate::error::{FullError, PmmError};
@@ -18,6 +18,34 @@ use crate::store::Numbered;
 /// The most start data that a registration keeps, in bytes: what `hrfexec` passes, and as much
 /// again for what the controller adds.
 pub const MAX_SPEC: usize = 2 * refrain_abi::request::MAX_EXEC_BLOB as usize;
+
+/// The life of an actor that runs: what the next controller knows it by (SPEC H6, H31).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Running {
+    /// Its aid.
+    pub aid: Aid,
+    /// Its pid, from 1 to `i32::MAX`.
+    pub pid: u32,
+    /// When its process began, in clock ticks since the machine did: with the pid and the boot id it
+    /// tells this process from every other one. 0 where it is not known; nobody may be signalled or
+    /// adopted by the pid then. Source: field 22 of /proc/PID/stat in proc(5).
+    pub start_time: u64,
+    /// Its capability.
+    pub capability: Capability,
+}
+
+/// How far an actor has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LifeRecord {
+    /// The number of the life that runs, or ran last.
+    pub life: LifeNo,
+    /// How often it was restarted.
+    pub restarts: u32,
+    /// Whether that life ended clean.
+    pub clean: bool,
+    /// That life, while it runs.
+    pub running: Option<Running>,
+}
 
 /// An actor that the controller will start again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +62,8 @@ pub struct Registration {
     pub restarts: u32,
     /// Whether that life ended clean.
     pub clean: bool,
+    /// That life, if it ran when this was noted. After a boot ([`Bank::rebooted`]) none of them does.
+    pub running: Option<Running>,
     /// How to start it, in the controller's own words; at most [`MAX_SPEC`] bytes.
     pub spec: Vec<u8>,
 }
@@ -57,6 +87,7 @@ impl Bank {
         if reg.gid.0 == Gid::NONE_ON_WIRE {
             return Err(PmmError::BadGid { gid: reg.gid });
         }
+        let running = checked(name, reg.running)?;
         self.check_writable()?;
         self.check_group(name, reg.gid)?;
         let max = self.catalogue.geometry().max_actors;
@@ -86,6 +117,7 @@ impl Bank {
             clean: reg.clean,
             life: reg.life,
             restarts: reg.restarts,
+            running,
             spec_id,
             spec_len: size,
             spec_crc: crc32c::crc32c(&reg.spec),
@@ -130,6 +162,7 @@ impl Bank {
                 life: actor.life,
                 restarts: actor.restarts,
                 clean: actor.clean,
+                running: actor.running,
                 spec: self
                     .actors
                     .get(&actor.name)
@@ -141,18 +174,19 @@ impl Bank {
         all
     }
 
-    /// Notes how far an actor has come: the number of its life, how often it was restarted, whether
-    /// that life ended clean. One record, no file, and on tmpfs no system call.
+    /// Notes how far an actor has come, and what its life is known by. One record, no file, and on
+    /// tmpfs no system call.
     ///
     /// # Errors
-    /// [`PmmError::NotRegistered`], or the medium failed.
-    pub fn record_life(
-        &mut self,
-        name: ActorName,
-        life: LifeNo,
-        restarts: u32,
-        clean: bool,
-    ) -> Result<(), PmmError> {
+    /// [`PmmError::NotRegistered`], [`PmmError::BadPid`], or the medium failed.
+    pub fn record_life(&mut self, name: ActorName, note: LifeRecord) -> Result<(), PmmError> {
+        let LifeRecord {
+            life,
+            restarts,
+            clean,
+            running,
+        } = note;
+        let running = checked(name, running)?;
         let index = self.registered(name)?;
         self.check_writable()?;
         let actor = self
@@ -164,6 +198,7 @@ impl Bank {
             life,
             restarts,
             clean,
+            running,
             ..*actor
         };
         self.write_actor(index, Some(record), name)
@@ -269,5 +304,15 @@ impl Bank {
         self.write(format!("record actor {name}"), |catalogue, store| {
             catalogue.set_actor(store, index, record)
         })
+    }
+}
+
+/// Refuses a pid that would not be read back.
+fn checked(name: ActorName, running: Option<Running>) -> Result<Option<Running>, PmmError> {
+    match running {
+        Some(Running { pid, .. }) if !(1..=i32::MAX as u32).contains(&pid) => {
+            Err(PmmError::BadPid { name, pid })
+        }
+        running => Ok(running),
     }
 }

@@ -48,6 +48,7 @@ fn damaged(place: &Path) -> (TempDir, BankOptions) {
         life: LifeNo(0),
         restarts: 0,
         clean: false,
+        running: None,
         spec: b"how to start it".to_vec(),
     })
     .unwrap();

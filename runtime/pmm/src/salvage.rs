@@ -230,6 +230,7 @@ mod tests {
             clean: false,
             life: LifeNo(0),
             restarts: 0,
+            running: None,
             spec_id: n,
             spec_len: 0,
             spec_crc: 0,

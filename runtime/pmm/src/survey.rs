@@ -27,6 +27,7 @@ use crate::intent::frees;
 use crate::inventory::BlockInfo;
 use crate::layout::{HEADER, MAX_CATALOGUE, VERSION};
 use crate::record::Intent;
+use crate::registry::Running;
 use crate::store::{
     CATALOGUE, CATALOGUE_GONE, CATALOGUE_NEW, DirStore, LOST_AND_FOUND, Medium, Numbered, Store,
 };
@@ -99,6 +100,8 @@ pub struct SurveyedActor {
     pub restarts: u32,
     /// Whether that life ended clean.
     pub clean: bool,
+    /// That life, if it ran when this was noted.
+    pub running: Option<Running>,
     /// The name of the file with its start data.
     pub file: String,
     /// The size of that file in bytes.
@@ -319,6 +322,7 @@ fn actors(examined: &Examined) -> Vec<SurveyedActor> {
             life: actor.life,
             restarts: actor.restarts,
             clean: actor.clean,
+            running: actor.running,
             file: Numbered::Spec(actor.spec_id).name(),
             file_size: actor.spec_len,
         })

@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 
 use refrain_abi::{DeletionKey, Gid, LifeNo};
-use refrain_pmm::{Bank, CheckError, OpenError, Owner, Repair, Survey};
+use refrain_pmm::{Bank, CheckError, LifeRecord, OpenError, Owner, Repair, Survey};
 use tempfile::TempDir;
 
 use support::{BLOCKS_AT, ONE, PAGE, blocks, contents, furnished, name, registration, repaired};
@@ -231,8 +231,13 @@ fn a_bank_under_constant_change_is_never_called_damaged() {
             let mut round = 0;
             while !done.load(std::sync::atomic::Ordering::Relaxed) {
                 round += 1;
-                bank.record_life(name("x"), LifeNo(round), round, false)
-                    .unwrap();
+                let note = LifeRecord {
+                    life: LifeNo(round),
+                    restarts: round,
+                    clean: false,
+                    running: None,
+                };
+                bank.record_life(name("x"), note).unwrap();
                 bank.allocate(name("more"), PAGE, DeletionKey::Group, Owner::Group(Gid(2)))
                     .unwrap();
                 bank.register(&registration(if round % 2 == 0 { "p" } else { "q" }))

@@ -11,8 +11,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use refrain_abi::{Aid, BlockName, DeletionKey, Gid, LifeNo};
-use refrain_pmm::{Bank, BankOptions, Owner, Registration};
+use refrain_abi::{Aid, BlockName, Capability, DeletionKey, Gid, LifeNo};
+use refrain_pmm::{Bank, BankOptions, LifeRecord, Owner, Registration, Running};
 
 const CHILD: &str = "REFRAIN_PMM_TEST_BANK";
 const PAGE: u64 = 4096;
@@ -41,6 +41,16 @@ fn spec(life: u32) -> Vec<u8> {
     vec![life as u8; 100 + life as usize % 1000]
 }
 
+/// A life from which a mixture of two can be told.
+fn running(life: u32) -> Option<Running> {
+    Some(Running {
+        aid: Aid(life),
+        pid: 1 + life,
+        start_time: u64::from(life) << 32,
+        capability: Capability([life as u8; 16]),
+    })
+}
+
 fn churn(dir: &Path) -> ! {
     let (mut bank, _) = Bank::open(&options(dir)).unwrap();
     let key = DeletionKey::Opaque([3; 32]);
@@ -61,11 +71,17 @@ fn churn(dir: &Path) -> ! {
             life,
             restarts,
             clean: false,
+            running: None,
             spec: spec(restarts),
         };
         bank.register(&reg).unwrap();
-        bank.record_life(name(number), life, restarts, true)
-            .unwrap();
+        let note = LifeRecord {
+            life,
+            restarts,
+            clean: true,
+            running: running(restarts),
+        };
+        bank.record_life(name(number), note).unwrap();
         bank.reserve_aids(Aid(restarts + 1)).unwrap();
         match restarts % 7 {
             0 => drop(bank.free_all(key, group).unwrap()),
@@ -108,6 +124,7 @@ fn check(dir: &Path, floor: &mut Aid) {
     *floor = bank.aid_floor();
     for reg in bank.registrations() {
         assert_eq!((reg.life.0, &reg.spec), (reg.restarts, &spec(reg.restarts)));
+        assert!(reg.running.is_none() || reg.running == running(reg.restarts));
     }
     let blocks = bank.blocks();
     assert_eq!(

@@ -8,8 +8,8 @@ use std::os::unix::fs::FileExt;
 
 use proptest::prelude::*;
 use refrain_abi::request::ErrorCode;
-use refrain_abi::{Aid, BlockName, DeletionKey, Gid, LifeNo};
-use refrain_pmm::{Bank, BankOptions, Opened, Owner, Registration};
+use refrain_abi::{Aid, BlockName, Capability, DeletionKey, Gid, LifeNo};
+use refrain_pmm::{Bank, BankOptions, LifeRecord, Opened, Owner, Registration, Running};
 
 const PAGE: u64 = 4096;
 const PAGES: u64 = 12;
@@ -55,6 +55,7 @@ enum Step {
         name: u8,
         life: u32,
         clean: bool,
+        pid: u32,
     },
     Clear,
     Reserve {
@@ -99,8 +100,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (name.clone(), gid, prop::collection::vec(any::<u8>(), 0..40))
             .prop_map(|(name, gid, spec)| Step::Register { name, gid, spec }),
         2 => name.clone().prop_map(|name| Step::Deregister { name }),
-        2 => (name, any::<u32>(), any::<bool>())
-            .prop_map(|(name, life, clean)| Step::RecordLife { name, life, clean }),
+        2 => (name, any::<u32>(), any::<bool>(), 0u32..1 << 31)
+            .prop_map(|(name, life, clean, pid)| Step::RecordLife { name, life, clean, pid }),
         1 => Just(Step::Clear),
         1 => (0u32..500).prop_map(|upto| Step::Reserve { upto }),
         2 => Just(Step::Reopen),
@@ -324,6 +325,7 @@ fn carry_out(bank: &mut Bank, model: &mut Model, step: Step) {
                 life: LifeNo(0),
                 restarts: 0,
                 clean: false,
+                running: None,
                 spec,
             };
             assert_eq!(
@@ -343,15 +345,28 @@ fn carry_out(bank: &mut Bank, model: &mut Model, step: Step) {
             name: n,
             life,
             clean,
+            pid,
         } => {
+            let note = LifeRecord {
+                life: LifeNo(life),
+                restarts: life / 2,
+                clean,
+                running: (pid != 0).then_some(Running {
+                    aid: Aid(life),
+                    pid,
+                    start_time: u64::from(pid) * 3,
+                    capability: Capability([n; 16]),
+                }),
+            };
             let expected = model
                 .actors
                 .get_mut(&name(n))
                 .ok_or(ErrorCode::NotFound)
                 .map(|reg| {
-                    (reg.life, reg.restarts, reg.clean) = (LifeNo(life), life / 2, clean);
+                    (reg.life, reg.restarts, reg.clean) = (note.life, note.restarts, clean);
+                    reg.running = note.running;
                 });
-            let got = bank.record_life(name(n), LifeNo(life), life / 2, clean);
+            let got = bank.record_life(name(n), note);
             assert_eq!(got.map_err(|e| e.code()), expected);
         }
         Step::Clear => {

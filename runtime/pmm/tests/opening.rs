@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use refrain_abi::{BlockName, DeletionKey, Gid, LifeNo};
-use refrain_pmm::{Bank, BankOptions, Medium, OpenError, Opened, Owner, Registration};
+use refrain_pmm::{Bank, BankOptions, LifeRecord, Medium, OpenError, Opened, Owner, Registration};
 use tempfile::TempDir;
 
 const PAGE: u64 = 4096;
@@ -52,6 +52,7 @@ fn registration() -> Registration {
         life: LifeNo(2),
         restarts: 2,
         clean: false,
+        running: None,
         spec: b"how to start it".to_vec(),
     }
 }
@@ -293,7 +294,13 @@ fn a_bank_grows_and_shrinks_to_what_it_holds_and_no_further() {
     let (mut bank, _) = Bank::open(&exact).unwrap();
     assert_eq!((bank.usage().max_blocks, bank.blocks()[0].addr), (1, addr));
     assert_eq!(bank.registrations(), [registration()]);
-    bank.record_life(name("actor"), LifeNo(9), 9, true).unwrap();
+    let note = LifeRecord {
+        life: LifeNo(9),
+        restarts: 9,
+        clean: true,
+        running: None,
+    };
+    bank.record_life(name("actor"), note).unwrap();
     assert!(
         bank.allocate(name("large"), 90 * PAGE, KEY, ONE)
             .unwrap()

@@ -5,8 +5,10 @@ use std::fs::File;
 use std::path::Path;
 
 use refrain_abi::request::ErrorCode;
-use refrain_abi::{Aid, BlockName, DeletionKey, Gid, LifeNo};
-use refrain_pmm::{Bank, BankOptions, FullError, MAX_SPEC, Owner, PmmError, Registration};
+use refrain_abi::{Aid, BlockName, Capability, DeletionKey, Gid, LifeNo};
+use refrain_pmm::{
+    Bank, BankOptions, FullError, LifeRecord, MAX_SPEC, Owner, PmmError, Registration, Running,
+};
 
 const PAGE: u64 = 4096;
 const ONE: Owner = Owner::Group(Gid(1));
@@ -276,6 +278,7 @@ fn registration(text: &str, gid: u32, spec: Vec<u8>) -> Registration {
         life,
         restarts: 0,
         clean: false,
+        running: None,
         spec,
     }
 }
@@ -301,12 +304,26 @@ fn h27_actors_and_groups_past_their_number_are_refused() {
             bank.deregister(name("a")).unwrap_err().code(),
             ErrorCode::NotFound
         );
+        let ended = LifeRecord {
+            life: LifeNo(1),
+            restarts: 1,
+            clean: true,
+            running: None,
+        };
         assert_eq!(
-            bank.record_life(name("a"), LifeNo(1), 1, true)
-                .unwrap_err()
-                .code(),
+            bank.record_life(name("a"), ended).unwrap_err().code(),
             ErrorCode::NotFound
         );
+        for pid in [0, 1 << 31, u32::MAX] {
+            let running = Some(Running {
+                aid: Aid(1),
+                pid,
+                start_time: 1,
+                capability: Capability([1; 16]),
+            });
+            let refused = bank.record_life(name("b"), LifeRecord { running, ..ended });
+            assert!(matches!(refused, Err(PmmError::BadPid { .. })));
+        }
     });
 }
 

@@ -197,9 +197,17 @@ impl Engine {
             let name = runtime.name;
             self.parts.pmm.do_send(pmm::RecordLife {
                 name,
-                life,
-                restarts,
-                clean: false,
+                note: refrain_pmm::LifeRecord {
+                    life,
+                    restarts,
+                    clean: false,
+                    running: Some(refrain_pmm::Running {
+                        aid,
+                        pid: running.pid,
+                        start_time: 0,
+                        capability: running.capability,
+                    }),
+                },
             });
         }
         if runtime.kind == Kind::Ordinary {

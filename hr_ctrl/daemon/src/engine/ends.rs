@@ -261,9 +261,12 @@ impl Engine {
             let name = runtime.name;
             self.parts.pmm.do_send(pmm::RecordLife {
                 name,
-                life,
-                restarts,
-                clean: true,
+                note: refrain_pmm::LifeRecord {
+                    life,
+                    restarts,
+                    clean: true,
+                    running: None,
+                },
             });
         }
     }

@@ -109,6 +109,7 @@ impl Engine {
             life,
             restarts,
             clean: false,
+            running: None,
             spec: serde_json::to_vec(&Registered::of(runtime)).unwrap_or_default(),
         };
         self.parts.pmm.do_send(pmm::Register(registration));

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use actix::{Actor, Addr, Context, Handler, Message, MessageResult};
 use hr_ctrl_core::ActorKey;
 use refrain_abi::{ActorName, Aid, Capability, DeletionKey, Gid, LifeNo, Serial};
-use refrain_pmm::{Bank, BankOptions, Medium, Opened, Owner, Registration};
+use refrain_pmm::{Bank, BankOptions, LifeRecord, Medium, Opened, Owner, Registration};
 use refrain_sys::mapping::ControlPageMapping;
 use tokio::sync::watch;
 
@@ -109,12 +109,8 @@ pub struct Deregister(pub ActorName);
 pub struct RecordLife {
     /// The actor.
     pub name: ActorName,
-    /// Its life.
-    pub life: LifeNo,
-    /// How often it was restarted.
-    pub restarts: u32,
-    /// Whether the life has ended clean.
-    pub clean: bool,
+    /// How far it has come.
+    pub note: LifeRecord,
 }
 
 /// The groups that there are, told by an hr_ctrl that has adopted them: blocks of others are those of groups
@@ -382,7 +378,7 @@ impl Handler<RecordLife> for Pmm {
     type Result = ();
     fn handle(&mut self, note: RecordLife, _: &mut Context<Self>) {
         self.change(&format!("record {}", note.name), |bank| {
-            bank.record_life(note.name, note.life, note.restarts, note.clean)
+            bank.record_life(note.name, note.note)
         });
     }
 }

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use refrain_abi::{BlockName, DeletionKey, Gid, LifeNo};
-use refrain_pmm::{Bank, BankOptions, BlockInfo, Owner, Registration, Repair, Survey};
+use refrain_pmm::{Bank, BankOptions, BlockInfo, LifeRecord, Owner, Registration, Repair, Survey};
 use tempfile::TempDir;
 
 /// A page, in bytes.
@@ -47,6 +47,7 @@ pub fn registration(text: &str) -> Registration {
         life: LifeNo(2),
         restarts: 2,
         clean: false,
+        running: None,
         spec: format!("how to start {text}").into_bytes(),
     }
 }
@@ -72,7 +73,13 @@ pub fn furnished() -> (TempDir, BankOptions) {
     bank.grant(name("c"), Gid(7), ONE).unwrap();
     bank.register(&registration("x")).unwrap();
     bank.register(&registration("y")).unwrap();
-    bank.record_life(name("y"), LifeNo(3), 3, true).unwrap();
+    let note = LifeRecord {
+        life: LifeNo(3),
+        restarts: 3,
+        clean: true,
+        running: None,
+    };
+    bank.record_life(name("y"), note).unwrap();
     drop(bank);
     (root, options)
 }
