@@ -299,7 +299,7 @@ impl Bank {
     }
 
     pub(crate) fn check_writable(&self) -> Result<(), PmmError> {
-        if self.catalogue.poisoned() {
+        if self.catalogue.poisoned() || self.store.failed() {
             Err(PmmError::Poisoned)
         } else {
             Ok(())

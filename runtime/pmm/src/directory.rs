@@ -10,7 +10,7 @@
 use std::fs::{DirBuilder, File};
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -126,6 +126,24 @@ fn make_directory(dir: &Path) -> Result<bool, OpenError> {
         Err(_) if dir.is_dir() => Ok(false),
         Err(error) => Err(failed(error)),
     }
+}
+
+/// Makes the names durable by which a bank's directory is reached, on its own file system: it, and what
+/// leads to it, may just have been made.
+pub(crate) fn sync_above(dir: &Path) -> io::Result<()> {
+    let dir = dir.canonicalize()?;
+    let device = dir.metadata()?.dev();
+    for above in dir.ancestors().skip(1) {
+        if above.metadata()?.dev() != device {
+            break;
+        }
+        match File::open(above) {
+            // Not ours to read, so not ours to have made.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            opened => opened?.sync_all()?,
+        }
+    }
+    Ok(())
 }
 
 /// The pid that the catalogue of a locked bank tells. It is being written to meanwhile, and only

@@ -330,9 +330,11 @@ pub enum PmmError {
         /// The kernel's answer.
         source: io::Error,
     },
-    /// An earlier write failed, so that nothing more is written until the bank is opened again.
+    /// An earlier write failed, or the sync behind it, so that nothing more is written until the bank is
+    /// opened again: a failed sync is reported once, and a later one that succeeds proves nothing.
     #[error(
-        "bank: an earlier write failed, so it is read-only now; see the log, then restart the site"
+        "bank: its medium failed to take an earlier write, so it takes no change any more, and what runs \
+         goes on; see the log and dmesg(1) for the disk, then restart the site"
     )]
     Poisoned,
 }

@@ -100,5 +100,7 @@ pub(crate) fn remove_files(store: &mut dyn Store) -> io::Result<()> {
     {
         store.remove(name)?;
     }
+    // The last name tells that the others are to go, so it must not go before them.
+    store.settle()?;
     store.remove(CATALOGUE_GONE)
 }

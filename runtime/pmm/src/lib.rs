@@ -14,7 +14,8 @@
 //! registry   registrations and aids · inventory: what there is
 //! catalogue  records in memory and in their slots: how a change is committed
 //! layout     the bytes (docs/bank-format.md) · record: values ↔ bytes
-//! store      every step on the medium · mapping: the mapped catalogue (the only unsafe)
+//! store      every step on the medium · calls: every call that changes it · mapping: the mapped
+//!            catalogue (the only unsafe)
 //! access     who may use a block · space: where a block gets its address
 //! survey     a bank looked at · holder: who has it · repair: mending one that is damaged
 //! examine    reading on where there is damage · consistency: records that are at odds
@@ -43,6 +44,7 @@
 
 mod access;
 mod bank;
+mod calls;
 mod catalogue;
 mod consistency;
 mod directory;
@@ -64,11 +66,7 @@ mod store;
 mod survey;
 
 #[cfg(test)]
-mod crash_tests;
-#[cfg(test)]
-mod fuse;
-#[cfg(test)]
-mod repair_tests;
+mod trials;
 
 pub use access::Owner;
 pub use bank::Bank;

@@ -18,7 +18,7 @@ use rustix::io::Errno;
 
 use crate::bank::Bank;
 use crate::catalogue::{Catalogue, read_header};
-use crate::directory::lock_directory;
+use crate::directory::{lock_directory, sync_above};
 use crate::error::OpenError;
 use crate::intent::remove_files;
 use crate::layout::{ADDRESS_LIMIT, Geometry, HEADER, MAX_RECORDS};
@@ -26,7 +26,7 @@ use crate::record::State;
 use crate::recover::{CURE, assemble, recover};
 use crate::space::Window;
 use crate::store::{
-    CATALOGUE, CATALOGUE_GONE, CATALOGUE_NEW, DirStore, LOST_AND_FOUND, Numbered, Store,
+    CATALOGUE, CATALOGUE_GONE, CATALOGUE_NEW, DirStore, LOST_AND_FOUND, Medium, Numbered, Store,
 };
 
 /// Where a bank lies and how large it is (SPEC H27).
@@ -214,6 +214,9 @@ fn clear(
 }
 
 fn create(dir: &Path, mut store: Box<dyn Store>, geometry: Geometry) -> Result<Bank, OpenError> {
+    if store.medium() == Medium::Disk {
+        sync_above(dir).map_err(|error| io_error(dir, "make the directory durable", error, 0))?;
+    }
     let catalogue = Catalogue::fresh(geometry, opening_state(None));
     install(dir, store.as_mut(), &catalogue)?;
     Ok(assemble(dir, store, catalogue, HashMap::new()))

@@ -32,7 +32,7 @@ pub(crate) fn recover(
     store: Box<dyn Store>,
     wanted: &Geometry,
 ) -> Result<Bank, OpenError> {
-    let catalogue = read(dir, store.as_ref())?;
+    let (catalogue, bytes) = read(dir, store.as_ref())?;
     let geometry = *catalogue.geometry();
     if geometry.page_size != wanted.page_size {
         let what = format!(
@@ -59,12 +59,17 @@ pub(crate) fn recover(
             geometry.file_size(),
         )
     })?;
+    // The last controller may have been killed before a sync, or have met one that failed: what was read
+    // may be known to the kernel's cache alone. Nothing is built on it before it is on the medium.
+    bank.store
+        .secure(&bytes)
+        .map_err(|error| open::io_error(dir, "make the catalogue durable", error, 0))?;
     finish(&mut bank, &names)?;
     open::resize(&mut bank, wanted)?;
     Ok(bank)
 }
 
-fn read(dir: &Path, store: &dyn Store) -> Result<Catalogue, OpenError> {
+fn read(dir: &Path, store: &dyn Store) -> Result<(Catalogue, Vec<u8>), OpenError> {
     let failed = |error| open::io_error(dir, "read the catalogue", error, 0);
     let header = store.read(CATALOGUE, HEADER as u64).map_err(failed)?;
     let geometry = read_header(&header).map_err(|flaw| flaw_error(dir, flaw))?;
@@ -72,7 +77,8 @@ fn read(dir: &Path, store: &dyn Store) -> Result<Catalogue, OpenError> {
     let bytes = store
         .read(CATALOGUE, geometry.file_size() + 1)
         .map_err(failed)?;
-    Catalogue::load(&bytes).map_err(|flaw| flaw_error(dir, flaw))
+    let catalogue = Catalogue::load(&bytes).map_err(|flaw| flaw_error(dir, flaw))?;
+    Ok((catalogue, bytes))
 }
 
 fn flaw_error(dir: &Path, flaw: Flaw) -> OpenError {

@@ -1,5 +1,5 @@
 //! Every step that the bank takes on its medium, one method each, so that a test can stop it
-//! behind any of them (`crash_tests`). Called by `open`, `recover`, `catalogue` and `bank`.
+//! behind any of them (`trials`). Called by `open`, `recover`, `catalogue` and `bank`.
 //!
 //! What a method has done is durable when it returns: on a disk that means fdatasync(2) or
 //! fsync(2), on tmpfs there is nothing to wait for, as its memory outlives every process and no
@@ -13,12 +13,10 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
-use rustix::fs::{
-    AtFlags, Dir, FallocateFlags, FileType, FlockOperation, Mode, OFlags, SeekFrom, fallocate,
-    flock, fsync, linkat, mkdirat, openat, renameat, seek, statat, unlinkat,
-};
+use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, OFlags, SeekFrom, flock, seek, statat};
 use rustix::io::Errno;
 
+use crate::calls::Calls;
 use crate::mapping::Mapping;
 
 /// The catalogue's file.
@@ -34,7 +32,8 @@ pub(crate) const LOST_AND_FOUND: &str = "lost+found";
 
 const TMPFS_MAGIC: u64 = 0x0102_1994;
 const RAMFS_MAGIC: u64 = 0x8584_58f6;
-static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+/// What a disk's catalogue is written anew in, in bytes.
+const PAGE: usize = 4096;
 
 /// What a bank's directory lies on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +58,8 @@ pub(crate) struct FileInfo {
 /// The steps.
 pub(crate) trait Store: Send {
     fn medium(&self) -> Medium;
+    /// Whether a sync has failed, so that nobody can say what the medium holds.
+    fn failed(&self) -> bool;
     /// The names in the directory.
     fn list(&self) -> io::Result<Vec<String>>;
     /// What kind of file a name has, not following a link; `None`: there is no such name.
@@ -72,6 +73,10 @@ pub(crate) trait Store: Send {
     fn create(&mut self, name: &str, size: u64, parts: &[(u64, &[u8])]) -> io::Result<OwnedFd>;
     /// Removes a file. Atomic.
     fn remove(&mut self, name: &str) -> io::Result<()>;
+    /// Sees to it that the names which were removed stay so.
+    fn settle(&mut self) -> io::Result<()>;
+    /// Makes durable what an opening has read: the catalogue's bytes, and the names in the directory.
+    fn secure(&mut self, catalogue: &[u8]) -> io::Result<()>;
     /// Gives a file another name, in place of the file that had it. Atomic.
     fn rename(&mut self, from: &str, to: &str) -> io::Result<()>;
     /// Makes a directory. Atomic.
@@ -99,8 +104,7 @@ enum Attached {
 
 /// The real medium: a directory, which this value keeps open (and, by `open`, locked).
 pub(crate) struct DirStore {
-    dir: OwnedFd,
-    medium: Medium,
+    calls: Calls,
     catalogue: Attached,
 }
 
@@ -117,46 +121,37 @@ impl DirStore {
             Medium::Disk
         };
         Ok(Self {
-            dir,
-            medium,
+            calls: Calls::new(dir, medium),
             catalogue: Attached::None,
         })
     }
 
-    fn open_at(&self, name: &str, flags: OFlags) -> io::Result<File> {
-        let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        Ok(File::from(openat(
-            &self.dir,
-            name,
-            flags,
-            Mode::RUSR | Mode::WUSR,
-        )?))
+    /// Goes on under the eyes of a witness, on what the test takes the directory for.
+    #[cfg(test)]
+    pub(crate) fn watch(&mut self, medium: Medium, witness: crate::calls::Witness) {
+        self.calls.watch(medium, witness);
     }
 
-    /// Makes what was done in a directory durable.
-    fn sync_directory(&self, name: &str) -> io::Result<()> {
-        if self.medium == Medium::Disk {
-            fsync(self.open_at(name, OFlags::RDONLY | OFlags::DIRECTORY)?)?;
-        }
-        Ok(())
-    }
-
-    fn fill(&self, file: &File, size: u64, parts: &[(u64, &[u8])]) -> io::Result<()> {
-        provide(file, size)?;
+    fn fill(
+        &mut self,
+        file: &File,
+        name: &str,
+        size: u64,
+        parts: &[(u64, &[u8])],
+    ) -> io::Result<()> {
+        self.calls.provide(file, name, 0, size)?;
         for (at, bytes) in parts {
-            file.write_all_at(bytes, *at)?;
+            self.calls.write(file, name, *at, bytes)?;
         }
-        if self.medium == Medium::Disk {
-            file.sync_all()?;
-        }
-        Ok(())
+        self.calls.sync(file, name)?;
+        self.calls.sync_names(folder_of(name))
     }
 }
 
 impl Drop for DirStore {
     fn drop(&mut self) {
         // Closing would leave the lock to a child that was forked and has not come to its exec yet.
-        let _ = flock(&self.dir, FlockOperation::Unlock);
+        let _ = flock(self.calls.dir(), FlockOperation::Unlock);
     }
 }
 
@@ -165,33 +160,13 @@ fn folder_of(name: &str) -> &str {
     name.rsplit_once('/').map_or(".", |(folder, _)| folder)
 }
 
-/// Provides every page of a file's first `size` bytes, so that none is missing at first touch
-/// (SPEC H20). File systems without fallocate(2) get zeros written.
-fn provide(file: &File, size: u64) -> io::Result<()> {
-    provide_from(file, 0, size)
-}
-
-/// The same for the bytes from `from` to `size`, which the file has not got yet.
-fn provide_from(file: &File, from: u64, size: u64) -> io::Result<()> {
-    if size == from {
-        return Ok(());
-    }
-    match fallocate(file, FallocateFlags::empty(), from, size - from) {
-        Ok(()) => return Ok(()),
-        Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
-        Err(error) => return Err(error.into()),
-    }
-    let mut at = from;
-    while at < size {
-        let count = (size - at).min(ZEROS.len() as u64);
-        file.write_all_at(&ZEROS[..count as usize], at)?;
-        at += count;
-    }
-    Ok(())
-}
-
 /// Copies the data of a file from an offset on to the beginning of another, and no hole.
-fn copy_data(from: &File, start: u64, into: &File) -> io::Result<()> {
+fn copy_data(
+    calls: &mut Calls,
+    from: &File,
+    start: u64,
+    (into, name): (&File, &str),
+) -> io::Result<()> {
     let mut buffer = vec![0; 64 << 10];
     let mut at = start;
     loop {
@@ -208,7 +183,7 @@ fn copy_data(from: &File, start: u64, into: &File) -> io::Result<()> {
             if read == 0 {
                 return Ok(());
             }
-            into.write_all_at(&buffer[..read], at - start)?;
+            calls.write(into, name, at - start, &buffer[..read])?;
             at += read as u64;
         }
     }
@@ -216,12 +191,16 @@ fn copy_data(from: &File, start: u64, into: &File) -> io::Result<()> {
 
 impl Store for DirStore {
     fn medium(&self) -> Medium {
-        self.medium
+        self.calls.medium()
+    }
+
+    fn failed(&self) -> bool {
+        self.calls.failed()
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        for entry in Dir::read_from(&self.dir)? {
+        for entry in Dir::read_from(self.calls.dir())? {
             let name = entry?.file_name().to_string_lossy().into_owned();
             if name != "." && name != ".." {
                 names.push(name);
@@ -231,7 +210,7 @@ impl Store for DirStore {
     }
 
     fn examine(&self, name: &str) -> io::Result<Option<FileInfo>> {
-        let stat = match statat(&self.dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+        let stat = match statat(self.calls.dir(), name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => return Ok(None),
             stat => stat?,
         };
@@ -245,84 +224,99 @@ impl Store for DirStore {
     fn read(&self, name: &str, limit: u64) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         // NONBLOCK: opening a pipe that somebody put there must not wait for its writer.
-        self.open_at(name, OFlags::RDONLY | OFlags::NONBLOCK)?
+        self.calls
+            .open(name, OFlags::RDONLY | OFlags::NONBLOCK)?
             .take(limit)
             .read_to_end(&mut bytes)?;
         Ok(bytes)
     }
 
     fn open(&self, name: &str) -> io::Result<(OwnedFd, u64)> {
-        let file = self.open_at(name, OFlags::RDWR | OFlags::NONBLOCK)?;
+        let file = self.calls.open(name, OFlags::RDWR | OFlags::NONBLOCK)?;
         let size = file.metadata()?.len();
         Ok((file.into(), size))
     }
 
     fn create(&mut self, name: &str, size: u64, parts: &[(u64, &[u8])]) -> io::Result<OwnedFd> {
-        let file = self.open_at(name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)?;
-        let folder = folder_of(name);
-        let filled = self.fill(&file, size, parts);
-        if let Err(error) = filled.and_then(|()| self.sync_directory(folder)) {
+        let file = self.calls.create(name)?;
+        if let Err(error) = self.fill(&file, name, size, parts) {
             // The file would only take room; should this fail too, recovery finds it.
-            let _ = unlinkat(&self.dir, name, AtFlags::empty());
+            let _ = self.calls.remove(name);
             return Err(error);
         }
         Ok(file.into())
     }
 
     fn remove(&mut self, name: &str) -> io::Result<()> {
-        Ok(unlinkat(&self.dir, name, AtFlags::empty())?)
+        self.calls.remove(name)
+    }
+
+    fn settle(&mut self) -> io::Result<()> {
+        self.calls.sync_names(".")
+    }
+
+    fn secure(&mut self, catalogue: &[u8]) -> io::Result<()> {
+        if let Attached::File(file) = &self.catalogue {
+            for (page, bytes) in (0u64..).zip(catalogue.chunks(PAGE)) {
+                // What was never written is zero, and safe since the catalogue was made.
+                if bytes.iter().any(|byte| *byte != 0) {
+                    self.calls
+                        .write(file, CATALOGUE, page * PAGE as u64, bytes)?;
+                }
+            }
+            self.calls.sync_bytes(file, CATALOGUE)?;
+        }
+        self.settle()
     }
 
     fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
-        renameat(&self.dir, from, &self.dir, to)?;
+        self.calls.rename(from, to)?;
         if folder_of(to) != "." {
-            self.sync_directory(folder_of(to))?;
+            self.calls.sync_names(folder_of(to))?;
         }
-        self.sync_directory(".")
+        self.calls.sync_names(".")
     }
 
     fn make_directory(&mut self, name: &str) -> io::Result<()> {
-        mkdirat(&self.dir, name, Mode::RWXU)?;
-        self.sync_directory(".")
+        self.calls.make_directory(name)?;
+        self.calls.sync_names(".")
     }
 
     fn link(&mut self, name: &str, to: &str) -> io::Result<bool> {
-        match linkat(&self.dir, name, &self.dir, to, AtFlags::empty()) {
-            Ok(()) => self.sync_directory(folder_of(to)).map(|()| true),
-            Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK) => Ok(false),
-            Err(error) => Err(error.into()),
+        match self.calls.link(name, to) {
+            Ok(()) => self.calls.sync_names(folder_of(to)).map(|()| true),
+            Err(error) => match Errno::from_io_error(&error) {
+                Some(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK) => Ok(false),
+                _ => Err(error),
+            },
         }
     }
 
     fn keep_tail(&mut self, name: &str, size: u64, to: &str) -> io::Result<()> {
-        let from = self.open_at(name, OFlags::RDONLY | OFlags::NONBLOCK)?;
-        let into = self.open_at(to, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)?;
-        into.set_len(from.metadata()?.len().saturating_sub(size))?;
-        copy_data(&from, size, &into)?;
-        if self.medium == Medium::Disk {
-            into.sync_all()?;
-        }
-        self.sync_directory(folder_of(to))
+        let from = self.calls.open(name, OFlags::RDONLY | OFlags::NONBLOCK)?;
+        let into = self.calls.create(to)?;
+        let tail = from.metadata()?.len().saturating_sub(size);
+        self.calls.cut(&into, to, tail)?;
+        copy_data(&mut self.calls, &from, size, (&into, to))?;
+        self.calls.sync(&into, to)?;
+        self.calls.sync_names(folder_of(to))
     }
 
     fn set_size(&mut self, name: &str, size: u64) -> io::Result<()> {
-        let file = self.open_at(name, OFlags::RDWR | OFlags::NONBLOCK)?;
+        let file = self.calls.open(name, OFlags::RDWR | OFlags::NONBLOCK)?;
         let has = file.metadata()?.len();
         if has > size {
-            file.set_len(size)?;
+            self.calls.cut(&file, name, size)?;
         } else {
             // Not from 0 where zeros would be written: what is there stays.
-            provide_from(&file, has, size)?;
+            self.calls.provide(&file, name, has, size)?;
         }
-        if self.medium == Medium::Disk {
-            file.sync_all()?;
-        }
-        Ok(())
+        self.calls.sync(&file, name)
     }
 
     fn attach(&mut self, size: u64) -> io::Result<()> {
-        let file = self.open_at(CATALOGUE, OFlags::RDWR)?;
-        self.catalogue = match self.medium {
+        let file = self.calls.open(CATALOGUE, OFlags::RDWR)?;
+        self.catalogue = match self.calls.medium() {
             Medium::Ram => {
                 let len = usize::try_from(size).map_err(|_| io::ErrorKind::InvalidInput)?;
                 Attached::Mapped(Mapping::new(file.as_fd(), len)?)
@@ -334,10 +328,10 @@ impl Store for DirStore {
 
     fn put(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
         match &mut self.catalogue {
-            Attached::Mapped(mapping) => mapping.put(at, bytes),
+            Attached::Mapped(mapping) => self.calls.store(mapping, CATALOGUE, at, bytes),
             Attached::File(file) => {
-                file.write_all_at(bytes, at)?;
-                file.sync_data()
+                self.calls.write(file, CATALOGUE, at, bytes)?;
+                self.calls.sync_bytes(file, CATALOGUE)
             }
             Attached::None => Err(io::ErrorKind::NotConnected.into()),
         }
@@ -345,7 +339,7 @@ impl Store for DirStore {
 
     fn commit(&mut self, at: u64, word: u64) -> io::Result<()> {
         match &mut self.catalogue {
-            Attached::Mapped(mapping) => mapping.commit(at, word),
+            Attached::Mapped(mapping) => self.calls.store_word(mapping, CATALOGUE, at, word),
             _ => self.put(at, &word.to_le_bytes()),
         }
     }
@@ -385,6 +379,7 @@ impl Numbered {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::{Mode, openat};
 
     #[test]
     fn only_the_banks_own_names_are_taken_for_its_files() {

@@ -9,23 +9,10 @@ use std::path::Path;
 use refrain_abi::{BlockName, DeletionKey, Gid, LifeNo};
 use tempfile::TempDir;
 
-use crate::fuse::{CUTS, Cut, Fuse, Fused};
+use super::fuse::{CUTS, Cut, Fuse, Fused};
+use super::{PAGE, options};
 use crate::repair::{Repair, plan_with};
 use crate::{Bank, BankOptions, Owner, Registration, Survey, SurveyedBlock};
-
-const PAGE: u64 = 4096;
-
-fn options(dir: &Path) -> BankOptions {
-    BankOptions {
-        dir: dir.join("bank"),
-        size: 32 * PAGE,
-        max_blocks: 6,
-        max_actors: 3,
-        max_groups: 3,
-        window_base: 1 << 44,
-        window_size: 1 << 30,
-    }
-}
 
 /// A bank with every kind of damage: a damaged record, a lost file, a file that was cut and one that
 /// was stretched, a nameless file, half a catalogue.

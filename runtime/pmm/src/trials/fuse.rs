@@ -1,4 +1,4 @@
-//! A fuse between a bank and its real medium, for `crash_tests`: it lets a number of steps pass,
+//! A fuse between a bank and its real medium, for `stopped` and `repair`: it lets a number of steps pass,
 //! does a part of the next one, and nothing from then on. What it let pass stays done.
 //!
 //! It must never pretend: every step that it lets pass is the real one (but see `without_links`).
@@ -112,6 +112,10 @@ impl Store for Fused {
         self.inner.medium()
     }
 
+    fn failed(&self) -> bool {
+        self.inner.failed()
+    }
+
     fn list(&self) -> io::Result<Vec<String>> {
         self.inner.list()
     }
@@ -146,6 +150,14 @@ impl Store for Fused {
 
     fn remove(&mut self, name: &str) -> io::Result<()> {
         self.atomic(|inner| inner.remove(name))
+    }
+
+    fn settle(&mut self) -> io::Result<()> {
+        self.atomic(DirStore::settle)
+    }
+
+    fn secure(&mut self, catalogue: &[u8]) -> io::Result<()> {
+        self.atomic(|inner| inner.secure(catalogue))
     }
 
     fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {

@@ -8,109 +8,16 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use refrain_abi::{Aid, BlockName, Capability, DeletionKey, Gid, LifeNo};
+use refrain_abi::{Aid, DeletionKey, Gid};
 use tempfile::TempDir;
 
-use crate::fuse::{CUTS, Cut, Fuse, Fused};
+use super::fuse::{CUTS, Cut, Fuse, Fused};
+use super::{ONE, PAGE, Seen, furnish, life_record, look, memory, name, options, registration};
 use crate::open::open_with;
-use crate::{
-    Bank, BankOptions, BlockInfo, LifeRecord, Medium, Opened, Owner, PmmError, Registration,
-    Running,
-};
-
-const PAGE: u64 = 4096;
-/// Everything that a controller or an actor can see of a bank.
-#[derive(Debug, PartialEq)]
-struct Seen {
-    blocks: Vec<(BlockInfo, u8)>,
-    registrations: Vec<Registration>,
-    aid_floor: Aid,
-    used: u64,
-}
-
-fn name(text: &str) -> BlockName {
-    BlockName::new(text).unwrap()
-}
-
-fn options(dir: &Path) -> BankOptions {
-    BankOptions {
-        dir: dir.join("bank"),
-        size: 32 * PAGE,
-        max_blocks: 6,
-        max_actors: 3,
-        max_groups: 3,
-        window_base: 1 << 44,
-        window_size: 1 << 30,
-    }
-}
+use crate::{Bank, BankOptions, Medium, Opened, PmmError};
 
 fn fused(options: &BankOptions, fuse: &Fuse, cut: Cut) -> Result<(Bank, Opened), crate::OpenError> {
     open_with(options, |inner| Box::new(Fused::new(inner, fuse, cut)))
-}
-
-/// Looks at a bank, and checks that its directory holds what its catalogue names and no more.
-fn look(bank: &mut Bank) -> Seen {
-    let blocks = bank.blocks();
-    let registrations = bank.registrations();
-    let files = bank.store.list().unwrap();
-    assert_eq!(
-        files.len(),
-        1 + blocks.len() + registrations.len(),
-        "{files:?}"
-    );
-    assert!(bank.catalogue.intent().is_none());
-    let mut seen = Vec::new();
-    for info in blocks {
-        let block = bank
-            .allocate(info.name, info.size, info.key, info.owner)
-            .unwrap();
-        assert!(block.existed);
-        let mut first = [0];
-        File::from(block.fd).read_exact_at(&mut first, 0).unwrap();
-        seen.push((info, first[0]));
-    }
-    Seen {
-        blocks: seen,
-        registrations,
-        aid_floor: bank.aid_floor(),
-        used: bank.usage().used,
-    }
-}
-
-const ONE: Owner = Owner::Group(Gid(1));
-
-fn registration(text: &str, gid: u32, spec: &[u8]) -> Registration {
-    Registration {
-        name: name(text),
-        gid: Gid(gid),
-        direct: true,
-        life: LifeNo(3),
-        restarts: 3,
-        clean: false,
-        running: None,
-        spec: spec.to_vec(),
-    }
-}
-
-fn make(bank: &mut Bank, text: &str, key: DeletionKey) {
-    let block = bank.allocate(name(text), PAGE, key, ONE).unwrap();
-    File::from(block.fd)
-        .write_all_at(text.as_bytes(), 0)
-        .unwrap();
-}
-
-/// A bank with something of everything.
-fn furnish(bank: &mut Bank) {
-    let key = DeletionKey::opaque(b"key").unwrap();
-    make(bank, "a", key);
-    make(bank, "b", DeletionKey::Group);
-    make(bank, "c", key);
-    make(bank, "d", DeletionKey::Group);
-    bank.free(name("b"), ONE).unwrap();
-    make(bank, "e", DeletionKey::Group);
-    bank.register(&registration("x", 1, b"argv of x")).unwrap();
-    bank.register(&registration("y", 2, b"")).unwrap();
-    bank.reserve_aids(Aid(100)).unwrap();
 }
 
 type Operation = (&'static str, fn(&mut Bank) -> Result<(), PmmError>);
@@ -141,27 +48,10 @@ const OPERATIONS: [Operation; 12] = [
     ("deregister", |bank| bank.deregister(name("x"))),
     ("clear_registrations", |bank| bank.clear_registrations()),
     ("record_life", |bank| {
-        bank.record_life(
-            name("x"),
-            LifeRecord {
-                life: LifeNo(4),
-                restarts: 4,
-                clean: true,
-                running: Some(Running {
-                    aid: Aid(101),
-                    pid: 4711,
-                    start_time: 1 << 40,
-                    capability: Capability([9; 16]),
-                }),
-            },
-        )
+        bank.record_life(name("x"), life_record(4))
     }),
     ("reserve_aids", |bank| bank.reserve_aids(Aid(200))),
 ];
-
-fn memory() -> TempDir {
-    tempfile::tempdir_in("/dev/shm").unwrap()
-}
 
 fn disk() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
