@@ -312,7 +312,7 @@ fn h31_a_site_whose_nucleus_and_controller_were_killed_is_started_again_with_its
     let life = site.runs_with_standby("me", 0).pid();
     site.note_family();
     let ends = [site.nucleus_pid(), site.controller_pid()];
-    ends.map(|pid| proc::kill(pid, Signal::KILL));
+    ends.iter().for_each(|pid| proc::kill(*pid, Signal::KILL));
     wait::until_true("the site to be down", || {
         !ends.into_iter().any(proc::is_alive)
     });

@@ -20,6 +20,7 @@ use refrain_sys::{clock, futex, seqpacket};
 
 use super::runtime::{ActorRuntime, Begin, Life, Standby};
 use super::{Engine, Pending};
+use crate::ledger::Numbered;
 use crate::pmm;
 
 impl Engine {
@@ -117,7 +118,11 @@ impl Engine {
         let own = self.ledger.own(actor);
         own.inspect(|own| own.has_queued(begin.life, standby.serial));
         let began_ms = clock::now_monotonic_ms();
-        own.inspect(|own| own.set_life(begin.life, standby.serial, standby.pid, began_ms));
+        let woken = Numbered {
+            life: begin.life,
+            serial: standby.serial,
+        };
+        own.inspect(|own| own.set_life(woken, standby.pid, began_ms, standby.capability));
         let page = &runtime.control;
         page.set_aid(standby.serial, begin.aid);
         // `go` first: whoever is awake finds that the controller has begun it.

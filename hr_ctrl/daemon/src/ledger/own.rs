@@ -109,6 +109,7 @@ const CAPABILITIES: usize = 8;
 /// The bits of a pid. Source: PID_MAX_LIMIT in linux/threads.h.
 const MAX_PID: u32 = (1 << 22) - 1;
 const PID_BEFORE: usize = CAPABILITIES + 2 * SERIALS;
+const LIFES_CAPABILITY: usize = PID_BEFORE + 1;
 
 impl Own<'_> {
     /// The life that was woken last. Written before the wake-up: so a standby that was woken is always
@@ -119,12 +120,13 @@ impl Own<'_> {
     }
 
     /// See [`Own::life`].
-    pub fn set_life(&self, life: LifeNo, serial: Serial, pid: u32, began_ms: u64) {
+    pub fn set_life(&self, life: Numbered, pid: u32, began_ms: u64, capability: Capability) {
+        self.put_capability(LIFES_CAPABILITY, capability);
         self.0[PID_BEFORE].store(load(&self.0[PID]), Ordering::Relaxed);
         self.0[PID].store(u64::from(pid), Ordering::Relaxed);
         self.0[BEGAN].store(began_ms, Ordering::Relaxed);
         self.0[START_TIME].store(0, Ordering::Relaxed);
-        self.0[LIFE].store(Numbered { life, serial }.word(), Ordering::Release);
+        self.0[LIFE].store(life.word(), Ordering::Release);
     }
 
     /// Its pid, to compare with; never to signal.
@@ -179,10 +181,24 @@ impl Own<'_> {
         }
     }
 
-    /// The capability that the life of this serial has or will have. Of the last few serials.
+    /// The capability of the life that was woken last.
+    #[must_use]
+    pub fn lifes_capability(&self) -> Capability {
+        self.get_capability(LIFES_CAPABILITY)
+    }
+
+    /// The capability that the standby of this serial will have. Of the last few serials.
     #[must_use]
     pub fn capability(&self, serial: Serial) -> Capability {
-        let at = CAPABILITIES + serial.0 as usize % SERIALS * 2;
+        self.get_capability(CAPABILITIES + serial.0 as usize % SERIALS * 2)
+    }
+
+    /// See [`Own::capability`]. Before anybody is told.
+    pub fn set_capability(&self, serial: Serial, capability: Capability) {
+        self.put_capability(CAPABILITIES + serial.0 as usize % SERIALS * 2, capability);
+    }
+
+    fn get_capability(&self, at: usize) -> Capability {
         let halves = [load(&self.0[at]), load(&self.0[at + 1])];
         let mut bytes = [0; 16];
         for (place, half) in bytes.chunks_exact_mut(8).zip(halves) {
@@ -191,9 +207,7 @@ impl Own<'_> {
         Capability(bytes)
     }
 
-    /// See [`Own::capability`]. Before anybody is told.
-    pub fn set_capability(&self, serial: Serial, capability: Capability) {
-        let at = CAPABILITIES + serial.0 as usize % SERIALS * 2;
+    fn put_capability(&self, at: usize, capability: Capability) {
         for (half, place) in capability.0.chunks_exact(8).zip(&self.0[at..]) {
             let half = half.try_into().map_or(0, u64::from_le_bytes);
             place.store(half, Ordering::Release);

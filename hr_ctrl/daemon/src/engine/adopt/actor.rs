@@ -182,7 +182,7 @@ impl Engine {
             serial,
             pid: child.pid,
             pidfd: Rc::new(child.pidfd),
-            capability: own.capability(serial),
+            capability: own.lifes_capability(),
             socket: Arc::new(child.socket),
             began_ms: own.began_ms(),
             generation: child.generation,
