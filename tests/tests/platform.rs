@@ -96,6 +96,45 @@ fn invariant_2_holds_without_cgroup_v2() {
 }
 
 #[test]
+fn h31_what_runs_is_adopted_without_cgroup_v2() {
+    let Some(site) = sweeping_site() else { return };
+    site.actor(1, "stays", "crasher", &["park"]);
+    site.actor(2, "ends", "crasher", &["park"]);
+    let (stays, ends) = (site.runs_with_standby("stays", 0), site.runs("ends", 0));
+    let old = site.controller_pid();
+    proc::kill(ends.pid(), Signal::ABORT);
+    proc::kill(old, Signal::KILL);
+    let after = site.wait_row("ends", |row| row.runs(1));
+    assert_ne!(after.pid, ends.pid);
+    assert_eq!(site.runs("stays", 0).pid, stays.pid);
+    assert_ne!(site.controller_pid(), old);
+}
+
+#[test]
+fn h31_a_life_that_a_killed_site_has_left_is_ended_without_cgroup_v2() {
+    let Some(mut site) = sweeping_site() else {
+        return;
+    };
+    let lock = site.file("lock").display().to_string();
+    site.actor(1, "me", "crasher", &["alone", &lock, "park"]);
+    let life = site.runs_with_standby("me", 0).pid();
+    let ends = [site.nucleus_pid(), site.controller_pid()];
+    site.note_family();
+    ends.iter().for_each(|pid| proc::kill(*pid, Signal::KILL));
+    wait::until_true("the site to be down", || {
+        !ends.into_iter().any(proc::is_alive)
+    });
+    assert!(proc::is_alive(life));
+    let prepare = without_cgroups();
+    let mut starter = elsewhere(site.starter().arg("--detach"), &["-m"], &prepare);
+    assert_eq!(run::to_end(&mut starter, None).code, Some(0));
+    site.started();
+    site.wait_row("me", |row| row.runs(1));
+    assert!(!proc::is_alive(life));
+    assert!(!site.lines("me").contains(&"not alone".to_owned()));
+}
+
+#[test]
 fn invariant_2_holds_without_cgroup_v2_where_each_life_has_a_template_of_its_own() {
     if let Some(site) = sweeping_site() {
         children_end_with_each_life(&site, &["--layout", "fresh"]);

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use refrain_abi::ActorName;
 use refrain_sys::cgroup::{self, Cgroup};
-use refrain_sys::children;
+use refrain_sys::{PidFd, Signal, children, process};
 
 /// How often what a killed site has left is looked at, and how long apart: memory of many GiB takes a second
 /// to go.
@@ -221,6 +221,23 @@ fn end_left_over(site: &str) {
         std::thread::sleep(END_ROUND);
     }
     let _ = std::fs::remove_dir(path);
+}
+
+/// Ends a life of a site that was killed, where no cgroup says who that is: the process of this pid, if it
+/// began when that life did. `start_time` 0: that is not known, and nobody is ended.
+pub fn end_life(pid: u32, start_time: u64) {
+    // The pidfd pins whoever has the pid now; then it is looked who that is.
+    let Ok(pidfd) = PidFd::open(pid) else {
+        return;
+    };
+    if start_time == 0 || process::start_time(pid) != Some(start_time) {
+        return;
+    }
+    let _ = pidfd.send_signal(Signal::KILL);
+    let limit = END_ROUNDS * END_ROUND.as_millis() as u32;
+    if !pidfd.wait_ended(Some(limit)).unwrap_or(false) {
+        tracing::error!(pid, "a life of a site that was killed does not end");
+    }
 }
 
 /// The cgroups just below one.

@@ -48,6 +48,18 @@ pub fn setsid() -> io::Result<()> {
     Ok(rustix::process::setsid().map(drop)?)
 }
 
+/// When a process began, in clock ticks since the machine did; `None` when there is no such process. With the pid
+/// and the boot id it tells this process from every other.
+///
+/// Source: field 22 of /proc/PID/stat in proc_pid_stat(5).
+#[must_use]
+pub fn start_time(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in parentheses, may hold anything.
+    let (_, fields) = stat.rsplit_once(") ")?;
+    fields.split(' ').nth(19)?.parse().ok()
+}
+
 /// Whether the kernel is writing the core dump of a process, which may take long.
 ///
 /// Source: CoreDumping in proc_pid_status(5).

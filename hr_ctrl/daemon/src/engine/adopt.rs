@@ -32,12 +32,13 @@ use std::rc::Rc;
 use hr_ctrl_core::{ActorKey, ActorState, Changed, Controller, Event, Ticket};
 use refrain_abi::Gid;
 use refrain_image::{StartKind, Template};
-use refrain_pmm::Registration;
+use refrain_pmm::{LifeRecord, Registration};
 use refrain_sys::{PidFd, Signal, mapping};
 
 use super::images::KeptImages;
 use super::kept::{Dossier, TemplateNote};
 use super::load::{NewRuntime, kept_program};
+use super::runtime::ActorRuntime;
 use super::{Engine, SharedEngine, forget, limits};
 use crate::containment::Contained;
 use crate::keeper::Part;
@@ -294,6 +295,32 @@ impl Engine {
         }
     }
 
+    /// Notes in the bank how far an actor has come, where the bank does not know.
+    fn note_life(&self, known: &Registration) {
+        let Some(view) = self
+            .core
+            .find_name(&known.name)
+            .and_then(|key| self.core.view(key))
+        else {
+            return;
+        };
+        let Some(no) = view.life else { return };
+        let runtime = self.actors.get(&view.key);
+        let running = runtime.and_then(ActorRuntime::running);
+        let note = LifeRecord {
+            life: no,
+            restarts: view.restarts,
+            clean: view.terminated_clean,
+            running,
+        };
+        let is_known = (known.life, known.restarts, known.clean, known.running)
+            == (note.life, note.restarts, note.clean, note.running);
+        if !is_known {
+            let name = known.name;
+            self.parts.pmm.do_send(pmm::RecordLife { name, note });
+        }
+    }
+
     /// Notes which line of `sysadm.ini` is about to be carried out, for an hr_ctrl that has to go on with it.
     pub(crate) fn note_ini_line(&self, line: Option<u32>) {
         self.ledger.site().set_ini_line(line);
@@ -326,6 +353,9 @@ impl Engine {
         for actor in missing {
             let life = self.core.view(actor).and_then(|view| view.life);
             self.register(actor, life.unwrap_or_default());
+        }
+        for registration in registrations {
+            self.note_life(registration);
         }
         let groups: Vec<Gid> = self.core.groups().map(|group| group.gid).collect();
         self.parts.pmm.do_send(pmm::KeepGroups(groups));

@@ -206,12 +206,7 @@ impl Engine {
                     life,
                     restarts,
                     clean: false,
-                    running: Some(refrain_pmm::Running {
-                        aid,
-                        pid: running.pid,
-                        start_time: 0,
-                        capability: running.capability,
-                    }),
+                    running: runtime.running(),
                 },
             });
         }

@@ -18,7 +18,7 @@ use super::images::{Images, KeptImages};
 use super::kept::{Dossier, Registered};
 use super::runtime::{ActorRuntime, ForkTimes};
 use super::{Engine, Pending, SharedEngine};
-use crate::containment::Contained;
+use crate::containment::{self, Contained};
 use crate::keeper::Part;
 use crate::nucleus_link::Kept;
 use crate::output::ActorOutput;
@@ -126,6 +126,9 @@ impl Engine {
         let mut images = KeptImages::default();
         for registration in registrations {
             let name = registration.name;
+            if let Some(running) = registration.running {
+                containment::end_life(running.pid, running.start_time);
+            }
             let Ok(entry) = serde_json::from_slice::<Registered>(&registration.spec) else {
                 self.parts.output.say(format!(
                     "HR_CTRL: {name}: its registration cannot be read; dropped"

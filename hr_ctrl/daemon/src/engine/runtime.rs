@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use hr_ctrl_core::{Kind, Ticket};
 use refrain_abi::{ActorName, Aid, Capability, Gid, LifeNo, Serial};
 use refrain_image::{Program, StartKind, Template};
+use refrain_pmm::Running;
 use refrain_sys::mapping::ControlPageMapping;
-use refrain_sys::{PidFd, WaitStatus};
+use refrain_sys::{PidFd, WaitStatus, process};
 
 use crate::containment::Contained;
 use crate::failure;
@@ -209,6 +210,23 @@ pub(crate) struct Restart {
     pub badness: u32,
     /// How it ended, once that is known.
     pub how: Option<String>,
+}
+
+impl ActorRuntime {
+    /// What the bank notes of the life that runs.
+    pub fn running(&self) -> Option<Running> {
+        let life = self.life.as_ref().filter(|life| !life.ended)?;
+        Some(Running {
+            aid: life.aid,
+            pid: life.pid,
+            // Where there is a cgroup it says better who a life left behind is.
+            start_time: match self.contained {
+                Contained::Cgroup(_) => 0,
+                Contained::Sweep => process::start_time(life.pid).unwrap_or(0),
+            },
+            capability: life.capability,
+        })
+    }
 }
 
 /// A life that is to begin.

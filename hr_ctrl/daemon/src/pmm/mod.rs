@@ -179,8 +179,15 @@ impl OpenBank {
         output: Output,
     ) -> Result<(Self, Found), String> {
         let (bank, _) = Bank::open(&options).map_err(|error| error.to_string())?;
+        let mut registrations = bank.registrations();
+        if bank.rebooted() {
+            // Their pids are others' now.
+            registrations
+                .iter_mut()
+                .for_each(|registration| registration.running = None);
+        }
         let found = Found {
-            registrations: bank.registrations(),
+            registrations,
             first_aid: Aid(bank.aid_floor().0.max(1)),
         };
         Ok((
