@@ -78,7 +78,8 @@ fn h17_h20_a_standby_that_was_sent_a_block_makes_room_for_another_when_it_is_fre
     site.wait_lines("other", 1);
     wait::until_true("the standby to be replaced", || {
         let now = standbys(row.pid());
-        !now.is_empty() && before.iter().all(|pid| !now.contains(pid))
+        // Where forks take long there are two, of which the first was sent the block.
+        now.len() >= before.len() && before.iter().any(|pid| !now.contains(pid))
     });
     let after = site.runs("user", 1);
     assert_eq!(after.pid(), row.pid(), "the life goes on");
