@@ -44,8 +44,12 @@ pub enum ToTemplate {
         keeper: bool,
     },
     /// Say which lives and standbys there are: one [`FromTemplate::Child`] each, then
-    /// [`FromTemplate::Reported`].
-    Report,
+    /// [`FromTemplate::Reported`]. Behind an answer that was asked for by a controller which ended before it
+    /// had read it all comes that to the next controller: hence the number.
+    Report {
+        /// Comes back with the answer; another one for each controller.
+        number: u32,
+    },
 }
 
 /// Template to controller.
@@ -83,13 +87,18 @@ pub enum FromTemplate {
     /// A life or standby that was not reaped, in answer to [`ToTemplate::Report`]; beside it come two fds,
     /// its pidfd and the controller's end of its socket.
     Child {
+        /// The number of the request.
+        number: u32,
         /// The serial it was asked for with.
         serial: Serial,
         /// Its pid.
         pid: u32,
     },
     /// There are no others.
-    Reported,
+    Reported {
+        /// The number of the request.
+        number: u32,
+    },
 }
 
 /// Controller to standby, on the life's own socket, queued before it is woken. Beside it come
@@ -130,7 +139,7 @@ impl ToTemplate {
     pub fn encode(&self, buffer: &mut [u8; MAX_FRAME]) -> usize {
         match *self {
             Self::Fork { serial, keeper } => words(buffer, &[FORK, serial.0, u32::from(keeper)]),
-            Self::Report => words(buffer, &[REPORT]),
+            Self::Report { number } => words(buffer, &[REPORT, number]),
         }
     }
 
@@ -145,7 +154,9 @@ impl ToTemplate {
                 serial: Serial(reader.u32()?),
                 keeper: reader.u32()? != 0,
             }),
-            REPORT => Ok(Self::Report),
+            REPORT => Ok(Self::Report {
+                number: reader.u32()?,
+            }),
             _ => Err(Short),
         }
     }
@@ -160,8 +171,12 @@ impl FromTemplate {
             Self::Forked { serial, pid } => words(buffer, &[FORKED, serial.0, pid]),
             Self::ForkFailed { serial, errno } => words(buffer, &[FORK_FAILED, serial.0, errno]),
             Self::Ended { pid, status } => words(buffer, &[ENDED, pid, status]),
-            Self::Child { serial, pid } => words(buffer, &[CHILD, serial.0, pid]),
-            Self::Reported => words(buffer, &[REPORTED]),
+            Self::Child {
+                number,
+                serial,
+                pid,
+            } => words(buffer, &[CHILD, number, serial.0, pid]),
+            Self::Reported { number } => words(buffer, &[REPORTED, number]),
         }
     }
 
@@ -189,10 +204,13 @@ impl FromTemplate {
                 status: reader.u32()?,
             },
             CHILD => Self::Child {
+                number: reader.u32()?,
                 serial: Serial(reader.u32()?),
                 pid: reader.u32()?,
             },
-            REPORTED => Self::Reported,
+            REPORTED => Self::Reported {
+                number: reader.u32()?,
+            },
             _ => return Err(Short),
         })
     }
@@ -249,10 +267,11 @@ mod tests {
                 status: 139,
             },
             FromTemplate::Child {
+                number: 3,
                 serial: Serial(9),
                 pid: 77,
             },
-            FromTemplate::Reported,
+            FromTemplate::Reported { number: 3 },
         ] {
             let len = frame.encode(&mut buffer);
             assert_eq!(FromTemplate::decode(&buffer[..len]), Ok(frame));
@@ -269,7 +288,7 @@ mod tests {
             serial: Serial(5),
             keeper: true,
         };
-        for request in [fork, ToTemplate::Report] {
+        for request in [fork, ToTemplate::Report { number: 3 }] {
             let len = request.encode(&mut buffer);
             assert_eq!(ToTemplate::decode(&buffer[..len]), Ok(request));
         }

@@ -201,12 +201,13 @@ impl Template {
     }
 
     /// Asks which lives and standbys there are; a [`FromTemplate::Child`] each and a
-    /// [`FromTemplate::Reported`] answer, behind what the template has said before.
+    /// [`FromTemplate::Reported`] answer, with this `number`, behind what the template has said before: that
+    /// may be an answer to somebody else.
     ///
     /// # Errors
     /// As [`Template::request_fork`].
-    pub fn request_report(&self) -> io::Result<()> {
-        self.ask(ToTemplate::Report, &[])
+    pub fn request_report(&self, number: u32) -> io::Result<()> {
+        self.ask(ToTemplate::Report { number }, &[])
     }
 
     fn ask(&self, request: ToTemplate, fds: &[BorrowedFd<'_>]) -> io::Result<()> {

@@ -126,16 +126,23 @@ fn h31_a_life_that_has_ended_is_reported_until_it_is_reaped() {
     actor.template.pidfd.send_signal(Signal::STOP).unwrap();
     life.pidfd.send_signal(Signal::KILL).unwrap();
     life.wait();
-    actor.template.request_report().unwrap();
+    actor.template.request_report(9).unwrap();
     actor.template.pidfd.send_signal(Signal::CONT).unwrap();
     let heard = actor.next_message().unwrap();
     let (serial, pid) = (life.serial, life.pid);
-    assert_eq!(heard.message, FromTemplate::Child { serial, pid });
+    assert_eq!(
+        heard.message,
+        FromTemplate::Child {
+            number: 9,
+            serial,
+            pid
+        }
+    );
     let pidfd = refrain_sys::PidFd::from(heard.fds.into_iter().next().unwrap());
     assert!(pidfd.has_ended());
     assert_eq!(
         actor.next_message().unwrap().message,
-        FromTemplate::Reported
+        FromTemplate::Reported { number: 9 }
     );
     assert_eq!(actor.end_of(pid).to_string(), "SIGKILL");
     assert_eq!(serials(&actor.report()), []);
@@ -218,6 +225,20 @@ fn h31_a_template_keeps_two_fds_a_child_and_none_of_one_that_was_reaped() {
         actor.report();
         assert_eq!(files(template).len(), empty, "{start:?}");
     }
+}
+
+#[test]
+fn h31_a_report_to_a_controller_that_ended_while_it_read_is_not_taken_for_ones_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(path) = listener(directory.path()) else {
+        return;
+    };
+    let mut actor = Actor::start(&program(&path, &[]));
+    let _standbys = [actor.standby(), actor.standby()];
+    actor.template.request_report(u32::MAX).unwrap();
+    let first = actor.next_message().unwrap().message;
+    assert!(matches!(first, FromTemplate::Child { .. }), "{first:?}");
+    assert_eq!(serials(&actor.report()), [1, 2]);
 }
 
 #[test]
@@ -311,7 +332,7 @@ fn h31_a_report_waits_for_a_controller_that_reads_late() {
     // More than the queue of a socket holds.
     let mut asked = 0;
     loop {
-        match actor.template.request_report() {
+        match actor.template.request_report(9) {
             Ok(()) => asked += 1,
             Err(error) => {
                 assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
@@ -326,7 +347,7 @@ fn h31_a_report_waits_for_a_controller_that_reads_late() {
     while reports < asked {
         match actor.next_message().unwrap().message {
             FromTemplate::Child { .. } => children += 1,
-            FromTemplate::Reported => reports += 1,
+            FromTemplate::Reported { .. } => reports += 1,
             other => panic!("{other:?}"),
         }
     }

@@ -215,7 +215,7 @@ impl Template {
             }
             // The program's limit of open files left no room for them.
             (Ok(ToTemplate::Fork { serial, .. }), _, 0) => self.tell_failed(serial, EMFILE),
-            (Ok(ToTemplate::Report), _, 0) => self.report(watch),
+            (Ok(ToTemplate::Report { number }), _, 0) => self.report(number, watch),
             _ => socket::close_all(&received),
         }
         None
@@ -223,7 +223,7 @@ impl Template {
 
     /// Says which children there are, for a controller that does not know them. One that has ended and was
     /// not reaped is among them: its end comes later.
-    fn report(&self, watch: &Watch) {
+    fn report(&self, number: u32, watch: &Watch) {
         for child in watch.children.iter().flatten() {
             let (pid, kind) = (child.pid, child.kind);
             let Kind::Life {
@@ -236,12 +236,16 @@ impl Template {
             };
             // It is a child that was not reaped, and there was room for this fd when it was forked.
             if let Ok(pidfd) = syscalls::pidfd_open(pid) {
-                let child = FromTemplate::Child { serial, pid };
+                let child = FromTemplate::Child {
+                    number,
+                    serial,
+                    pid,
+                };
                 let _ = self.tell(child, &[pidfd, controller_end], Wait::Yes);
                 syscalls::close(pidfd);
             }
         }
-        let _ = self.tell(FromTemplate::Reported, &[], Wait::Yes);
+        let _ = self.tell(FromTemplate::Reported { number }, &[], Wait::Yes);
     }
 
     fn fork_standby(&self, asked: &Asked, watch: &mut Watch) -> Forked {

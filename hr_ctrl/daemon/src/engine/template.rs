@@ -227,7 +227,7 @@ impl Engine {
             | FromTemplate::Threaded { .. }
             | FromTemplate::Ended { .. }
             | FromTemplate::Child { .. }
-            | FromTemplate::Reported => {}
+            | FromTemplate::Reported { .. } => {}
         }
     }
 

@@ -249,12 +249,16 @@ impl Actor {
 
     /// Asks the template who there is; as the standbys that they are or were, by serial.
     pub fn report(&mut self) -> Vec<Standby> {
-        self.template.request_report().unwrap();
+        static COUNT: AtomicU32 = AtomicU32::new(1);
+        let own = COUNT.fetch_add(1, Ordering::Relaxed);
+        self.template.request_report(own).unwrap();
         let mut found = Vec::new();
         loop {
             let heard = self.next_message().expect("the template has ended");
             match heard.message {
-                FromTemplate::Child { serial, pid } => {
+                FromTemplate::Child { number, .. } | FromTemplate::Reported { number }
+                    if number != own => {}
+                FromTemplate::Child { serial, pid, .. } => {
                     let [pidfd, socket] = heard.fds.try_into().unwrap();
                     let pidfd = PidFd::from(pidfd);
                     found.push(Standby {
@@ -265,7 +269,7 @@ impl Actor {
                     });
                 }
                 FromTemplate::Ended { pid, status } => self.ends.push((pid, WaitStatus(status))),
-                FromTemplate::Reported => break,
+                FromTemplate::Reported { .. } => break,
                 other => panic!("{other:?}"),
             }
         }

@@ -44,7 +44,7 @@ pub(super) async fn ask(adoptees: Vec<Adoptee>, limit_ms: u64) -> Vec<Reported> 
     for (_, template) in adoptees.iter().flat_map(|adoptee| &adoptee.templates) {
         let _ = template.pidfd.send_signal(Signal::CONT);
         // Its queue may be full of what the hr_ctrl before has asked: then the answer is missed below.
-        let _ = template.request_report();
+        let _ = template.request_report(own_number());
     }
     let limit = Duration::from_millis(limit_ms);
     join_all(adoptees.into_iter().map(|adoptee| hear(adoptee, limit))).await
@@ -71,6 +71,12 @@ async fn hear(adoptee: Adoptee, limit: Duration) -> Reported {
     reported
 }
 
+/// What this hr_ctrl asks with. The one before may have ended while it read a report; what is left of
+/// that comes first, and is not all.
+fn own_number() -> u32 {
+    std::process::id()
+}
+
 /// Everything that one template says before its report is complete.
 async fn hear_one(
     generation: u32,
@@ -80,9 +86,11 @@ async fn hear_one(
     loop {
         while let Some(Heard { message, fds }) = template.receive().ok()? {
             match message {
-                FromTemplate::Reported => return Some((children, ended)),
+                FromTemplate::Child { number, .. } | FromTemplate::Reported { number }
+                    if number != own_number() => {}
+                FromTemplate::Reported { .. } => return Some((children, ended)),
                 FromTemplate::Ended { pid, status } => ended.push((pid, WaitStatus(status))),
-                FromTemplate::Child { serial, pid } => {
+                FromTemplate::Child { serial, pid, .. } => {
                     let mut fds = fds.into_iter();
                     let (pidfd, socket) = fds.next().zip(fds.next())?;
                     let pidfd = PidFd::from(pidfd);
