@@ -8,14 +8,16 @@
 //! Nothing else is touched: templates, standbys and lives go on, and the next hr_ctrl adopts them from what is
 //! kept here. What nucleus decides is when to start it, and what to do when that does not help:
 //!
-//! | hr_ctrl has died | and | then |
-//! | --- | --- | --- |
-//! | after it said `Ended`, or before any served | | the site has ended |
-//! | after it served | by somebody's SIGKILL | the next one at once |
-//! | after it served | of itself, or it hung | the next one; from the second time within [`STORM_MS`] on after a delay that doubles |
-//! | before it served | fewer than [`MAX_FAILURES`] in a row | the next one, after the same delay |
-//! | before it served | that often in a row | what is kept is no good: everything below is ended, and the next one begins with a site restart from the bank and the images |
-//! | before it served | that often again | the site has ended; the bank stays |
+//! | hr_ctrl has died | then |
+//! | --- | --- |
+//! | after it said `Ended`, or when none has ever served | the site has ended |
+//! | by somebody's SIGKILL | the next one at once |
+//! | of itself, or it hung | the next one; from the second time within [`STORM_MS`] on after a delay that doubles |
+//! | likewise, before it served, [`MAX_FAILURES`] times in a row | what is kept is no good: see below |
+//! | likewise, that often again | the site has ended; the bank stays |
+//!
+//! When what is kept is no good, everything below is ended, and the next one begins with a site restart from the
+//! bank and the images.
 //!
 //! A SIGKILL that is not ours says nothing about hr_ctrl, so it counts as no failure.
 

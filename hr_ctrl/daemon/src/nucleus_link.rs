@@ -21,12 +21,15 @@ const RETRY: Duration = Duration::from_millis(1);
 /// What nucleus has kept over the death of a controller.
 pub type Kept = Vec<(Label, Vec<OwnedFd>)>;
 
+/// A frame that nucleus is still to be told, and the fds beside it.
+type Untold = (Frame, Vec<OwnedFd>);
+
 /// The link; clones share the socket.
 #[derive(Clone)]
 pub struct NucleusLink {
     socket: Rc<OwnedFd>,
     /// What nucleus is still to be told.
-    untold: Rc<RefCell<VecDeque<(Frame, Vec<OwnedFd>)>>>,
+    untold: Rc<RefCell<VecDeque<Untold>>>,
 }
 
 impl NucleusLink {

@@ -2,7 +2,7 @@
 //!
 //! | step | what is known then |
 //! | --- | --- |
-//! | [`Engine::recall`] | from ledger and dossiers: what the hr_ctrl before had decided, after a whole step of its core |
+//! | [`Engine::recall`] | from ledger and dossiers: what the hr_ctrl before had decided, after a whole step |
 //! | [`report`](report::ask) | from the templates: which lives and standbys there are, with their pidfds and sockets |
 //! | [`Engine::take_over`] | each life is watched again, or is known to have ended; each standby is one again |
 //! | `Event::Adopted` | the core has decided again what may not have been carried out |
@@ -278,10 +278,8 @@ impl Engine {
             }
             // Its handler may have said so to nobody.
             (ActorState::Running, Some((no, serial)), ..) => {
-                if runtime.control.has_failure_of(serial) || runtime.control.has_stopped(serial) {
-                    self.failing(actor, no);
-                    self.life_stopped_if_so(actor, serial);
-                }
+                self.failing(actor, no);
+                self.life_stopped_if_so(actor, serial);
             }
             (ActorState::Ending, Some((_, serial)), ..) => self.life_stopped_if_so(actor, serial),
             (ActorState::Running, None, Some(no), Some(aid)) if runtime.begin.is_none() => {

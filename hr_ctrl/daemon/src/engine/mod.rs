@@ -14,6 +14,7 @@
 mod adopt;
 mod ahead;
 mod begin;
+mod build;
 mod claims;
 mod ends;
 mod forget;
