@@ -53,7 +53,7 @@ impl Group {
 impl Controller {
     /// The controller that goes on from these memos. Actors keep their keys. An actor whose group
     /// has no memo is in a steady one; a group that nobody is in is dropped, unless it was being
-    /// killed: it is then terminated with [`crate::Event::Adopted`]. What contradicts a memo before it (a
+    /// killed: it is then terminated with [`crate::Event::Adopted`]. All counts as changed. What contradicts a memo before it (a
     /// name or a key for the second time) or itself is left out.
     ///
     /// The caller reports what has happened meanwhile, then `Adopted`. Whatever was being loaded
@@ -81,6 +81,10 @@ impl Controller {
                 this.recall_actor(name, &memo);
             }
         }
+        for (&gid, group) in &mut this.groups {
+            this.changes.group(gid, group);
+        }
+        this.changes.site();
         this.groups
             .retain(|_, group| !group.members.is_empty() || group.is_killing());
         this
@@ -88,7 +92,8 @@ impl Controller {
 
     fn recall_actor(&mut self, name: ActorName, memo: &ActorMemo) {
         let key = memo.key;
-        let actor = Actor::recalled(name, memo);
+        let mut actor = Actor::recalled(name, memo);
+        self.changes.actor(key, &mut actor);
         let (is_alive, is_loading) = (actor.is_alive(), actor.is_loading());
         if is_loading {
             self.site.load_starts(memo.gid);

@@ -327,3 +327,6 @@ impl Controller {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -199,10 +199,20 @@ impl Controller {
     }
 
     /// What a recalled phase had asked of the daemon, if nothing has happened to the site since.
-    pub(crate) fn site_phase_again(&self, recalled: SitePhase, out: &mut Vec<Effect>) {
+    ///
+    /// A reset that was under way may have started ordinary actors already. They are stopped again,
+    /// because a reset finds nobody alive and `sysadm.ini` is read from its beginning.
+    pub(crate) fn site_phase_again(&mut self, recalled: SitePhase, out: &mut Vec<Effect>) {
         match self.site.phase {
             phase if phase != recalled => {}
-            SitePhase::Resetting => out.push(Effect::ResetBootActors),
+            SitePhase::Resetting => {
+                self.site.phase = SitePhase::Stopping;
+                self.changes.site();
+                self.stop_all(StopHow::Kill, out);
+                for key in self.all_keys() {
+                    self.orphan_load(key, out);
+                }
+            }
             SitePhase::Halted(level) => out.push(Effect::Halted { level }),
             SitePhase::Running | SitePhase::Stopping | SitePhase::Halting(_) => {}
         }

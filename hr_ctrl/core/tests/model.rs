@@ -2,8 +2,8 @@
 //! on random sequences of events, sensible and senseless ones.
 
 use hr_ctrl_core::{
-    ActorKey, ActorState, Controller, Effect, Event, HaltLevel, Kind, Limits, Requester, Target,
-    Ticket,
+    ActorKey, ActorMemo, ActorState, Controller, Effect, Event, GroupMemo, HaltLevel, Kind, Limits,
+    Requester, SiteMemo, Target, Ticket,
 };
 use proptest::prelude::*;
 use refrain_abi::{ActorName, Aid, Gid, LifeNo};
@@ -318,6 +318,71 @@ impl Trial {
     }
 }
 
+/// The controller that goes on from the memos of this one.
+fn recalled(controller: &Controller) -> Controller {
+    let groups = controller.groups().map(|view| {
+        let memo = controller.group_memo(view.gid).expect("it has one");
+        GroupMemo::from_words(&memo.to_words()).expect("a memo")
+    });
+    let actors = controller.actors().map(|view| {
+        let memo = controller.actor_memo(view.key).expect("it has one");
+        let memo = ActorMemo::from_words(&memo.to_words()).expect("a memo");
+        (*view.name, memo)
+    });
+    let site = SiteMemo::from_words(&controller.site_memo().to_words()).expect("a memo");
+    Controller::recall(LIMITS, site, groups, actors)
+}
+
+/// What a recalled controller would not decide alike: an indirect load is orphaned, and a reset
+/// during which ordinary actors were started begins anew.
+fn loses_something(controller: &Controller) -> bool {
+    controller.actors().any(|view| {
+        let is_loading = view.state == ActorState::Loading;
+        let in_reset = controller.is_restarting() && view.kind == Kind::Ordinary;
+        is_loading && view.kind != Kind::Direct || in_reset
+    })
+}
+
+/// The effects without the answers to requests up to this one.
+fn without_answers(effects: Vec<Effect>, up_to: u64) -> Vec<String> {
+    let is_late = |ticket: &Ticket| ticket.0 > up_to;
+    let kept = effects.into_iter().filter_map(|effect| match effect {
+        Effect::Started { ticket, .. }
+        | Effect::Done { ticket }
+        | Effect::Refused { ticket, .. }
+            if !is_late(&ticket) =>
+        {
+            None
+        }
+        Effect::Begin {
+            actor,
+            life,
+            aid,
+            ticket,
+        } => {
+            let ticket = ticket.filter(is_late);
+            Some(Effect::Begin {
+                actor,
+                life,
+                aid,
+                ticket,
+            })
+        }
+        effect => Some(effect),
+    });
+    in_any_order(&kept.collect::<Vec<_>>())
+}
+
+fn views(controller: &Controller) -> String {
+    let actors: Vec<_> = controller.actors().collect();
+    let groups: Vec<_> = controller.groups().collect();
+    format!(
+        "{actors:#?} {groups:#?} {} {:?}",
+        controller.next_aid(),
+        controller.site_memo()
+    )
+}
+
 fn in_any_order(effects: &[Effect]) -> Vec<String> {
     let mut all: Vec<_> = effects.iter().map(|effect| format!("{effect:?}")).collect();
     all.sort();
@@ -345,5 +410,40 @@ proptest! {
         }
         trial.come_to_rest();
         trial.judge.at_rest(&trial.controller);
+    }
+
+    #[test]
+    fn h31_a_recalled_controller_decides_as_the_one_before(
+        before in restored(),
+        ops in proptest::collection::vec(op(), 1..150),
+        after in 0_usize..150,
+    ) {
+        let mut trial = Trial::new();
+        trial.restore(&before);
+        let mut twin = None;
+        for (n, op) in ops.iter().enumerate() {
+            if twin.is_none() && n >= after && !loses_something(&trial.controller) {
+                let mut next = recalled(&trial.controller);
+                let again = next.step(Event::Adopted);
+                trial.judge.requests_are_lost();
+                trial.judge.observe(&Event::Adopted, &again, &next);
+                let asks = |e: &Effect| matches!(e, Effect::Begin { .. } | Effect::Forget { .. });
+                prop_assert!(!again.iter().any(asks), "{again:?}");
+                prop_assert_eq!(next.step(Event::Adopted), []);
+                prop_assert_eq!(views(&next), views(&trial.controller));
+                twin = Some((next, trial.tickets));
+            }
+            let Some(event) = trial.fit(op) else { continue };
+            let effects = trial.controller.step(event.clone());
+            if let Some((next, up_to)) = &mut twin {
+                let others = next.step(event.clone());
+                trial.judge.observe(&event, &others, next);
+                let others = without_answers(others, *up_to);
+                prop_assert_eq!(without_answers(effects, *up_to), others);
+                prop_assert_eq!(views(next), views(&trial.controller));
+            } else {
+                trial.judge.observe(&event, &effects, &trial.controller);
+            }
+        }
     }
 }

@@ -31,6 +31,8 @@ struct Seen {
 pub struct Judge {
     actors: BTreeMap<ActorKey, Seen>,
     open: BTreeSet<Ticket>,
+    /// Those whose asker has lost the controller; they are never answered.
+    lost: BTreeSet<Ticket>,
     asked: BTreeSet<Ticket>,
     last_aid: Aid0,
     last_key: Option<ActorKey>,
@@ -126,7 +128,8 @@ impl Judge {
                     self.actors.remove(actor);
                     self.must_live.remove(actor);
                     // The daemon answers it; the core must not have.
-                    assert!(self.open.remove(&ticket), "{ticket:?} was answered before");
+                    let waits = self.open.remove(&ticket) || self.lost.contains(&ticket);
+                    assert!(waits, "{ticket:?} was answered before");
                 }
             }
             Event::Ended {
@@ -203,7 +206,10 @@ impl Judge {
         };
         let about_site = matches!(
             event,
-            Event::SiteRestart { .. } | Event::BootActorsReset | Event::Halt { .. }
+            Event::SiteRestart { .. }
+                | Event::BootActorsReset
+                | Event::Halt { .. }
+                | Event::Adopted
         );
         if about_site || effects.iter().any(is_site_wide) {
             return;
@@ -409,6 +415,12 @@ impl Judge {
                 view.name
             );
         }
+    }
+
+    /// The controller has ended and the next one goes on from its memos: nobody is answered who
+    /// has asked before.
+    pub fn requests_are_lost(&mut self) {
+        self.lost.append(&mut self.open);
     }
 
     /// A registration was restored into a fresh controller.

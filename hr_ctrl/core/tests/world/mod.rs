@@ -8,11 +8,14 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use hr_ctrl_core::{
     ActorKey, ActorState, Controller, Effect, Event, HaltLevel, Kind, Limits, Refusal, Requester,
-    StopHow, Target, Ticket,
+    StopHow,
 };
 use refrain_abi::{ActorName, Aid, Gid, LifeNo};
 
 use crate::judge::Judge;
+
+mod adoption;
+mod command;
 
 const LIMITS: Limits = Limits {
     max_actors: 10,
@@ -71,6 +74,15 @@ struct Registration {
     clean: bool,
 }
 
+/// A life that has ended.
+#[derive(Clone, Copy, Debug)]
+struct Remains {
+    life: LifeNo,
+    clean: bool,
+    ended_at: u64,
+    gone_at: u64,
+}
+
 /// How often things came about, so that a run in which nothing happens does not pass for good.
 #[derive(Clone, Debug, Default)]
 pub struct Tally(pub BTreeMap<&'static str, u64>);
@@ -94,9 +106,16 @@ pub struct World {
     tickets: u64,
     /// The lives that have not ended, whatever the controller has been told.
     lives: BTreeMap<ActorKey, LifeNo>,
+    /// How the last life of each actor ended that has ended, if one has.
+    remains: BTreeMap<ActorKey, Remains>,
+    /// The memos that outlive a controller.
+    ledger: adoption::Ledger,
     /// In the order of registration.
     catalogue: Vec<(ActorName, Registration)>,
     aids_reserved: u32,
+    deaths: u64,
+    /// In calm, there are no more than these.
+    deaths_at_most: u64,
     /// No commands any more, and lives go on until they are stopped.
     calm: bool,
     halted: bool,
@@ -115,8 +134,12 @@ impl World {
             serial: 0,
             tickets: 0,
             lives: BTreeMap::new(),
+            remains: BTreeMap::new(),
+            ledger: adoption::Ledger::default(),
             catalogue: Vec::new(),
             aids_reserved: AID_STRIDE,
+            deaths: 0,
+            deaths_at_most: 0,
             calm: false,
             halted: false,
             tally: Tally::default(),
@@ -135,6 +158,7 @@ impl World {
     /// No more commands; everything that is under way comes to its end. Then looks at the result.
     pub fn come_to_rest(&mut self) {
         self.calm = true;
+        self.deaths_at_most = self.deaths + 5;
         self.drain();
         self.judge.at_rest(&self.controller);
     }
@@ -211,6 +235,14 @@ impl World {
         } else {
             0
         };
+        let gone_at = self.now + report + remains;
+        let ended = Remains {
+            life,
+            clean,
+            ended_at: at_ms,
+            gone_at,
+        };
+        self.remains.insert(actor, ended);
         self.after(
             report + remains,
             Happening::Tell(Event::Gone { actor, life }),
@@ -221,9 +253,20 @@ impl World {
         let effects = self.controller.step(event.clone());
         self.judge.observe(&event, &effects, &self.controller);
         self.write_catalogue();
+        self.ledger.write(&mut self.controller);
         self.check_relays();
-        for effect in effects {
+        // The controller may end at any point of what it has decided.
+        let dies = self.dice.one_in(60) && (!self.calm || self.deaths < self.deaths_at_most);
+        let done = if dies {
+            self.dice.below(effects.len() as u64 + 1) as usize
+        } else {
+            effects.len()
+        };
+        for effect in effects.into_iter().take(done) {
             self.carry_out(effect);
+        }
+        if dies {
+            self.die();
         }
     }
 
@@ -288,11 +331,7 @@ impl World {
                     self.soon(5, Happening::Tell(Event::BeginFailed { actor, life }));
                     return;
                 }
-                self.lives.insert(actor, life);
-                if !self.calm {
-                    let clean = self.dice.one_in(2);
-                    self.soon(300, Happening::LifeEnds { actor, life, clean });
-                }
+                self.begin(actor, life);
             }
             Effect::Stop { actor, life, how } => {
                 let most = if how == StopHow::Kill { 5 } else { 80 };
@@ -320,6 +359,14 @@ impl World {
             Effect::Started { .. } => self.tally.count("start"),
             Effect::Done { .. } => self.tally.count("kill or restart carried out"),
             Effect::Forget { .. } => {}
+        }
+    }
+
+    fn begin(&mut self, actor: ActorKey, life: LifeNo) {
+        self.lives.insert(actor, life);
+        if !self.calm {
+            let clean = self.dice.one_in(2);
+            self.soon(300, Happening::LifeEnds { actor, life, clean });
         }
     }
 
@@ -351,98 +398,6 @@ impl World {
         }
     }
 
-    fn ticket(&mut self) -> Ticket {
-        self.tickets += 1;
-        Ticket(self.tickets)
-    }
-
-    fn run(&mut self, gid: Option<Gid>, by: Requester) -> Event {
-        let name = format!("n{}", self.dice.below(NAMES));
-        let name = ActorName::new(&name).expect("a good name");
-        Event::Run {
-            ticket: self.ticket(),
-            name,
-            gid,
-            by,
-        }
-    }
-
-    /// A life that runs or has just ended, to ask for something.
-    fn some_life(&mut self) -> Option<Requester> {
-        let n = self.dice.below(self.lives.len() as u64) as usize;
-        let (&actor, &life) = self.lives.iter().nth(n)?;
-        Some(Requester::Life { actor, life })
-    }
-
-    fn command(&mut self) {
-        let by_life = if self.dice.one_in(2) {
-            self.some_life()
-        } else {
-            None
-        };
-        let by = by_life.unwrap_or(Requester::Owner);
-        let gid = Gid(self.dice.below(GIDS) as u32);
-        let event = match self.dice.below(200) {
-            0..=159 => {
-                let gid = (!self.dice.one_in(5)).then_some(gid);
-                self.run(gid, by)
-            }
-            160..=175 => {
-                let aid = self
-                    .controller
-                    .next_aid()
-                    .0
-                    .saturating_sub(self.dice.below(8) as u32);
-                let target = if self.dice.one_in(2) {
-                    Target::Group(gid)
-                } else {
-                    Target::Aid(Aid(aid))
-                };
-                let tidy = self.dice.one_in(2);
-                Event::Kill {
-                    ticket: self.ticket(),
-                    target,
-                    tidy,
-                    by,
-                }
-            }
-            176 => {
-                let ticket = self.dice.one_in(2).then(|| self.ticket());
-                Event::SiteRestart { ticket }
-            }
-            177..=196 => self.noise(),
-            197 => Event::BootActorsReset,
-            _ => return self.crash(),
-        };
-        // Resetting ends with the daemon's own report, not with a stray one.
-        if event != Event::BootActorsReset || !self.controller.is_restarting() {
-            self.tell(event);
-        }
-    }
-
-    /// A report that comes too late: of a life before the one of now, or of a forgotten actor.
-    fn noise(&mut self) -> Event {
-        let oldest = self.controller.actors().next().map_or(1, |a| a.key.0);
-        let n = self.dice.below(8) as usize;
-        let old = self
-            .controller
-            .actors()
-            .nth(n)
-            .and_then(|a| Some((a.key, a.life?.0.checked_sub(1)?)));
-        let (actor, life) = old.unwrap_or((ActorKey(self.dice.below(oldest)), 0));
-        let (life, at_ms) = (LifeNo(life), self.now);
-        match self.dice.below(3) {
-            0 => Event::Ended {
-                actor,
-                life,
-                clean: false,
-                at_ms,
-            },
-            1 => Event::Gone { actor, life },
-            _ => Event::BeginFailed { actor, life },
-        }
-    }
-
     /// The controller crashes. Its lives end with it, whoever waits for an answer has lost his
     /// connection, and a new controller begins from what the bank holds.
     fn crash(&mut self) {
@@ -450,6 +405,8 @@ impl World {
         self.queue.clear();
         self.happenings.clear();
         self.lives.clear();
+        self.remains.clear();
+        self.ledger = adoption::Ledger::default();
         let first_aid = Aid(self.aids_reserved);
         self.controller = Controller::new(LIMITS, first_aid);
         self.judge = Judge::new(first_aid);
