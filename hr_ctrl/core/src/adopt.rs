@@ -39,11 +39,16 @@ impl Group {
         let phase = match memo.phase {
             PhaseMemo::Steady => GroupPhase::Steady,
             PhaseMemo::Restarting => GroupPhase::Restarting,
+            PhaseMemo::Delayed => GroupPhase::Delayed,
+            PhaseMemo::GivingUp(give_up) => GroupPhase::GivingUp(give_up),
+            PhaseMemo::Stopped(give_up) => GroupPhase::Stopped(give_up),
             PhaseMemo::Killing => GroupPhase::Killing(Vec::new()),
         };
         Self {
             phase,
             blocked: memo.blocked,
+            policy: memo.policy,
+            attempts: memo.attempts,
             failures: memo.failures.iter().take(memo.noted).copied().collect(),
             ..Self::default()
         }
@@ -130,8 +135,14 @@ impl Controller {
         }
         let gids: Vec<Gid> = self.groups.keys().copied().collect();
         for gid in gids {
-            if self.groups[&gid].blocked {
-                self.say_blocked(gid, out);
+            let group = &self.groups[&gid];
+            match group.phase {
+                GroupPhase::Steady if group.blocked => self.say_blocked(gid, out),
+                GroupPhase::Delayed => self.say_delay(gid, out),
+                GroupPhase::GivingUp(give_up) | GroupPhase::Stopped(give_up) => {
+                    self.say_gave_up(gid, give_up, out);
+                }
+                _ => {}
             }
             self.settle_group(gid, out);
         }

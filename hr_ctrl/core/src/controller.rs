@@ -10,9 +10,9 @@ use refrain_abi::{ActorName, Aid, Gid};
 
 use crate::actor::Actor;
 use crate::changes::Changes;
-use crate::group::Group;
+use crate::group::{Group, GroupPhase};
 use crate::site::Site;
-use crate::{ActorKey, ActorView, Effect, Event, GroupView, Limits, Refusal, Ticket};
+use crate::{ActorKey, ActorState, ActorView, Effect, Event, GroupView, Limits, Refusal, Ticket};
 
 /// The state of a site and the decisions about it. Source: SPEC part I.
 #[derive(Clone, Debug)]
@@ -76,7 +76,8 @@ impl Controller {
                 name,
                 gid,
                 by,
-            } => self.run(ticket, name, gid, by, out),
+                policy,
+            } => self.run(ticket, name, gid, (by, policy), out),
             Event::Loaded { actor } => self.loaded(actor, out),
             Event::LoadFailed { actor } => self.load_failed(actor, out),
             Event::BeginFailed { actor, life } => self.begin_failed(actor, life, out),
@@ -84,11 +85,13 @@ impl Controller {
                 actor,
                 life,
                 clean,
+                exit_code,
                 at_ms,
             } => {
-                self.ended(actor, life, clean, at_ms, out);
+                self.ended(actor, life, clean, (at_ms, exit_code), out);
             }
             Event::Gone { actor, life } => self.gone(actor, life, out),
+            Event::DelayOver { gid, until_ms } => self.delay_over(gid, until_ms, out),
             Event::Kill {
                 ticket,
                 target,
@@ -106,8 +109,9 @@ impl Controller {
                 last_life,
                 restarts,
                 clean,
+                policy,
             } => {
-                self.restore(name, gid, kind, last_life, restarts, clean);
+                self.restore(name, gid, (kind, policy), last_life, restarts, clean);
             }
         }
     }
@@ -115,12 +119,24 @@ impl Controller {
     /// One actor.
     #[must_use]
     pub fn view(&self, key: ActorKey) -> Option<ActorView<'_>> {
-        self.actors.get(&key).map(|actor| actor.view(key))
+        self.actors.get(&key).map(|actor| self.show(key, actor))
     }
 
     /// Every registered actor, in the order of registration.
     pub fn actors(&self) -> impl Iterator<Item = ActorView<'_>> {
-        self.actors.iter().map(|(&key, actor)| actor.view(key))
+        self.actors
+            .iter()
+            .map(|(&key, actor)| self.show(key, actor))
+    }
+
+    fn show<'a>(&'a self, key: ActorKey, actor: &'a Actor) -> ActorView<'a> {
+        let mut view = actor.view(key);
+        let group = actor.gid.and_then(|gid| self.groups.get(&gid));
+        let waits = matches!(view.state, ActorState::Waiting | ActorState::Failed);
+        if waits && group.is_some_and(|group| matches!(group.phase, GroupPhase::Stopped(_))) {
+            view.state = ActorState::Stopped;
+        }
+        view
     }
 
     /// The actor that has a name.

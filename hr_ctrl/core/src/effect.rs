@@ -4,7 +4,7 @@ use core::fmt;
 
 use refrain_abi::{ActorName, Aid, Gid, LifeNo};
 
-use crate::{ActorKey, HaltLevel, Kind, Ticket};
+use crate::{ActorKey, HaltLevel, Kind, Reason, Ticket};
 
 /// How a life is stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,6 +151,28 @@ pub enum Effect {
         failed: ActorKey,
         /// The group's badness, this restart included.
         badness: u32,
+    },
+    /// No life of the group is left and its restart waits: report `DelayOver` at this time (SPEC H33).
+    Delay {
+        /// The gid.
+        gid: Gid,
+        /// The end of the delay, on the clock of [`crate::Event::Ended`], in milliseconds; it may be past.
+        until_ms: u64,
+        /// How long the delay is, counted from the failure, in milliseconds.
+        delay_ms: u64,
+        /// Which attempt since the last healthy run the restart will be, from 1.
+        attempt: u32,
+    },
+    /// The group is stopped and not restarted (SPEC H33): print [`crate::gave_up_message`].
+    GaveUp {
+        /// The gid.
+        gid: Gid,
+        /// The member that failed.
+        failed: ActorKey,
+        /// The group's badness, this failure included.
+        badness: u32,
+        /// Why.
+        reason: Reason,
     },
     /// Print [`blocked_message`] (SPEC H23).
     Blocked {

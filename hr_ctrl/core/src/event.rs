@@ -2,6 +2,8 @@
 
 use refrain_abi::{ActorName, Aid, Gid, LifeNo};
 
+use crate::Policy;
+
 /// One registered actor, for as long as it is registered. Never used twice, so an event that
 /// comes late can only miss, never hit another actor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -83,6 +85,8 @@ pub enum Event {
         gid: Option<Gid>,
         /// Who asks: the owner starts direct (or ordinary) actors, a life indirect ones.
         by: Requester,
+        /// The policy of the group from now on, where the owner names one.
+        policy: Option<Policy>,
     },
     /// The image is in memory and its template stands ([`crate::Effect::Load`] is carried out).
     Loaded {
@@ -109,7 +113,11 @@ pub enum Event {
         life: LifeNo,
         /// Whether it had called the exit handler (SPEC H21).
         clean: bool,
-        /// When, on any clock that does not go back, in milliseconds.
+        /// The code that it ended with, if it called exit and that is known. Only a group with codes of
+        /// permanent failure asks for it ([`Policy::permanent`]).
+        exit_code: Option<u8>,
+        /// When, on any clock that does not go back, in milliseconds. A controller that is recalled goes
+        /// on with the clock of the one before.
         at_ms: u64,
     },
     /// Nothing of a life is left: it has ended and every child it started has, too. Always comes
@@ -119,6 +127,13 @@ pub enum Event {
         actor: ActorKey,
         /// The life.
         life: LifeNo,
+    },
+    /// The delay of a group is over ([`crate::Effect::Delay`]).
+    DelayOver {
+        /// The group.
+        gid: Gid,
+        /// The delay's end as it was asked for; that of another delay is ignored.
+        until_ms: u64,
     },
     /// `akill` or `hrKillGroup` (SPEC H24). Answered with `Done` when everything is gone.
     Kill {
@@ -164,5 +179,7 @@ pub enum Event {
         restarts: u32,
         /// Whether its last life had terminated cleanly.
         clean: bool,
+        /// The policy that its last run named for the group.
+        policy: Option<Policy>,
     },
 }

@@ -10,7 +10,8 @@ use refrain_abi::Gid;
 
 use crate::actor::Phase;
 use crate::life::Cause;
-use crate::{ActorKey, Controller, Effect, GroupState, GroupView, Kind, StopHow, Ticket};
+use crate::policy::Attempts;
+use crate::{ActorKey, Controller, Effect, GiveUp, GroupState, GroupView, Kind, Policy, Ticket};
 
 /// What is being done to a group as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,6 +21,12 @@ pub(crate) enum GroupPhase {
     Steady,
     /// A member failed; when no life is left, the direct members begin.
     Restarting,
+    /// No life is left; the direct members begin when a delay is over.
+    Delayed,
+    /// A member failed for the last time; when no life is left, the group is stopped.
+    GivingUp(GiveUp),
+    /// Nothing of it begins until a member is run.
+    Stopped(GiveUp),
     /// It is forgotten when no life and no load is left; these are answered then.
     Killing(Vec<Ticket>),
 }
@@ -36,6 +43,8 @@ pub(crate) struct Group {
     pub loads: usize,
     /// When its members failed, one entry a restart, the oldest first.
     pub failures: VecDeque<u64>,
+    pub policy: Policy,
+    pub attempts: Attempts,
     /// The message of H23 was printed and still holds.
     pub blocked: bool,
     /// See [`crate::changes`].
@@ -45,7 +54,7 @@ pub(crate) struct Group {
 impl Group {
     /// Notes a failure and returns the badness with it. A failure that is `interval_ms` old or
     /// older no longer counts.
-    fn note_failure(&mut self, at_ms: u64, interval_ms: u64) -> u32 {
+    pub fn note_failure(&mut self, at_ms: u64, interval_ms: u64) -> u32 {
         while self
             .failures
             .front()
@@ -57,17 +66,27 @@ impl Group {
         self.badness()
     }
 
-    fn badness(&self) -> u32 {
+    pub fn badness(&self) -> u32 {
         u32::try_from(self.failures.len()).unwrap_or(u32::MAX)
     }
 
     /// Forgets badness and a restart that is under way: the site's restart stands in for it.
     pub fn leave_to_site_restart(&mut self) {
-        self.failures.clear();
+        self.forget_failures();
         self.blocked = false;
-        if self.phase == GroupPhase::Restarting {
+        if !self.is_killing() {
             self.phase = GroupPhase::Steady;
         }
+    }
+
+    /// Its history is clear.
+    pub fn forget_failures(&mut self) {
+        self.failures.clear();
+        self.attempts = Attempts::default();
+    }
+
+    pub fn is_given_up(&self) -> bool {
+        matches!(self.phase, GroupPhase::GivingUp(_) | GroupPhase::Stopped(_))
     }
 
     pub fn is_killing(&self) -> bool {
@@ -79,15 +98,26 @@ impl Group {
             GroupPhase::Steady if self.blocked => GroupState::Blocked,
             GroupPhase::Steady => GroupState::Steady,
             GroupPhase::Restarting => GroupState::Restarting,
+            GroupPhase::Delayed => GroupState::Delayed,
+            GroupPhase::GivingUp(_) => GroupState::GivingUp,
+            GroupPhase::Stopped(_) => GroupState::Stopped,
             GroupPhase::Killing(_) => GroupState::Killing,
         };
         let (members, alive) = (self.members.len(), self.live);
+        let delayed_until_ms = (self.phase == GroupPhase::Delayed).then_some(self.attempts.due_ms);
+        let gave_up = match self.phase {
+            GroupPhase::GivingUp(give_up) | GroupPhase::Stopped(give_up) => Some(give_up),
+            _ => None,
+        };
         GroupView {
             gid,
             state,
             members,
             alive,
             badness: self.badness(),
+            attempts: self.attempts.count,
+            delayed_until_ms,
+            gave_up,
         }
     }
 }
@@ -95,7 +125,7 @@ impl Group {
 impl Controller {
     /// Whether a failure of this actor's life would be answered by its next life at once, whenever
     /// it comes: it is direct, alone in a steady group, and the group's badness is below its limit even if
-    /// nothing of it expires. Such a life may be allowed to wake its successor itself; any other event
+    /// nothing of it expires, no delay would come, and the exit code does not matter. Such a life may be allowed to wake its successor itself; any other event
     /// of its group or of the site may change the answer.
     #[must_use]
     pub fn restarts_at_once(&self, key: ActorKey) -> bool {
@@ -110,7 +140,10 @@ impl Controller {
             && self.site.is_running()
             && group.phase == GroupPhase::Steady
             && group.members.len() == 1
-            && group.badness() < self.limits.max_badness
+            && group.badness() < group.policy.limit(&self.limits)
+            && group.policy.first_ms == 0
+            && !group.attempts.is_past
+            && group.policy.permanent.is_empty()
     }
 
     /// Whether a group is being restarted: what is told to stop now has a next life.
@@ -119,40 +152,6 @@ impl Controller {
         self.groups
             .get(&gid)
             .is_some_and(|group| group.phase == GroupPhase::Restarting)
-    }
-
-    /// A member's life ended without the exit handler: the group restarts (SPEC H9), or the site
-    /// does when the group has done so too often (SPEC H26).
-    ///
-    /// Only a running life fails, and lives run only in a group that is steady: every other way
-    /// has told them all to stop.
-    pub(crate) fn member_failed(
-        &mut self,
-        gid: Gid,
-        failed: ActorKey,
-        at_ms: u64,
-        out: &mut Vec<Effect>,
-    ) {
-        let Some(group) = self.groups.get_mut(&gid) else {
-            return;
-        };
-        let badness = group.note_failure(at_ms, self.limits.interval_ms);
-        self.changes.group(gid, group);
-        if badness > self.limits.max_badness {
-            out.push(Effect::BadnessPassed { gid, badness });
-            self.begin_site_restart(out);
-            return;
-        }
-        group.phase = GroupPhase::Restarting;
-        self.each_member(gid, |this, key| {
-            this.stop(key, StopHow::Kill, out);
-            this.orphan_load(key, out);
-        });
-        out.push(Effect::GroupRestarts {
-            gid,
-            failed,
-            badness,
-        });
     }
 
     /// After a life or a load is over: does what the group, then the site, waited for.
@@ -188,10 +187,13 @@ impl Controller {
             }
             return;
         }
-        if group.phase == GroupPhase::Restarting {
-            group.phase = GroupPhase::Steady;
-            self.changes.group(gid, group);
-            self.begin_members(gid, out);
+        match group.phase {
+            GroupPhase::Restarting => self.begin_or_wait(gid, out),
+            GroupPhase::GivingUp(give_up) => {
+                group.phase = GroupPhase::Stopped(give_up);
+                self.changes.group(gid, group);
+            }
+            _ => {}
         }
         self.settle_silent_group(gid, out);
     }
@@ -201,7 +203,7 @@ impl Controller {
         let Some(group) = self.groups.get(&gid) else {
             return;
         };
-        if group.live > 0 || group.loads > 0 {
+        if group.live > 0 || group.loads > 0 || group.phase != GroupPhase::Steady {
             return;
         }
         if self.is_all_clean(gid) {

@@ -12,7 +12,7 @@
 //! let mut controller = Controller::new(limits, Aid(1));
 //! let name = ActorName::new("redis-server")?;
 //! let (ticket, by) = (Ticket(1), Requester::Owner);
-//! let effects = controller.step(Event::Run { ticket, name, gid: Some(Gid(1)), by });
+//! let effects = controller.step(Event::Run { ticket, name, gid: Some(Gid(1)), by, policy: None });
 //! let [Effect::Load { actor, .. }] = effects[..] else { panic!("a new name is loaded") };
 //! let effects = controller.step(Event::Loaded { actor });
 //! let life = LifeNo(0);
@@ -20,7 +20,8 @@
 //! assert_eq!(effects, [begin, Effect::Started { ticket, aid: Aid(1) }]);
 //!
 //! // It faults; when nothing of the life is left, the next one begins.
-//! let effects = controller.step(Event::Ended { actor, life, clean: false, at_ms: 0 });
+//! let (clean, exit_code, at_ms) = (false, None, 0);
+//! let effects = controller.step(Event::Ended { actor, life, clean, exit_code, at_ms });
 //! let restarts = Effect::GroupRestarts { gid: Gid(1), failed: actor, badness: 1 };
 //! assert_eq!(effects, [restarts]);
 //! let effects = controller.step(Event::Gone { actor, life });
@@ -40,6 +41,7 @@ mod group;
 mod kill;
 mod life;
 mod memo;
+mod policy;
 mod run;
 mod site;
 mod state;
@@ -49,4 +51,5 @@ pub use controller::Controller;
 pub use effect::{Effect, Refusal, StopHow, blocked_message};
 pub use event::{ActorKey, Event, HaltLevel, Kind, Limits, Requester, Target, Ticket};
 pub use memo::{ActorMemo, GroupMemo, SiteMemo};
+pub use policy::{ExitCodes, GiveUp, Policy, Reason, gave_up_message};
 pub use state::{ActorState, ActorView, GroupState, GroupView};

@@ -93,7 +93,7 @@ impl Controller {
         key: ActorKey,
         life: LifeNo,
         clean: bool,
-        at_ms: u64,
+        when_and_code: (u64, Option<u8>),
         out: &mut Vec<Effect>,
     ) {
         let Some(actor) = self.actors.get_mut(&key).filter(|a| a.life == Some(life)) else {
@@ -108,7 +108,7 @@ impl Controller {
         actor.phase = Phase::Ended(verdict);
         self.changes.actor(key, actor);
         if let (Verdict::Failed, Some(gid)) = (verdict, actor.gid) {
-            self.member_failed(gid, key, at_ms, out);
+            self.member_failed(gid, key, when_and_code, out);
         }
     }
 

@@ -9,15 +9,16 @@
 //! text on the restart path. The last word is a check sum over the others, so words of two
 //! writings, or of anything else, are not taken for a memo. All words zero is no memo.
 
+mod group;
+
+pub use group::GroupMemo;
+pub(crate) use group::PhaseMemo;
+
 use refrain_abi::{Aid, Gid, LifeNo};
 
 use crate::actor::{Actor, Phase, Verdict};
-use crate::group::{Group, GroupPhase};
 use crate::site::SitePhase;
 use crate::{ActorKey, ActorState, Controller, HaltLevel, Kind, StopHow};
-
-/// How many failures of a group a memo holds, the newest ones.
-const FAILURES: usize = 16;
 
 /// What is remembered of one registered actor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,26 +36,6 @@ pub struct ActorMemo {
     pub aid: Option<Aid>,
     /// How many of its lives were begun by a restart.
     pub restarts: u32,
-}
-
-/// What is remembered of one restart group. Its members are known from their own memos.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GroupMemo {
-    /// The gid.
-    pub gid: Gid,
-    pub(crate) phase: PhaseMemo,
-    pub(crate) blocked: bool,
-    /// The newest times at which members failed, the oldest first; the first `noted` of them.
-    pub(crate) failures: [u64; FAILURES],
-    pub(crate) noted: usize,
-}
-
-/// The phase of a group without those who wait for its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum PhaseMemo {
-    Steady,
-    Restarting,
-    Killing,
 }
 
 /// What is remembered of the site itself.
@@ -110,7 +91,6 @@ const PHASES: [Phase; 11] = [
     Phase::Failed,
 ];
 const KINDS: [Kind; 3] = [Kind::Direct, Kind::Indirect, Kind::Ordinary];
-const GROUP_PHASES: [PhaseMemo; 3] = [PhaseMemo::Steady, PhaseMemo::Restarting, PhaseMemo::Killing];
 const SITE_PHASES: [SitePhase; 9] = [
     SitePhase::Running,
     SitePhase::Stopping,
@@ -213,66 +193,6 @@ impl ActorMemo {
         let belongs = (self.kind == Kind::Ordinary) == self.gid.is_none();
         let known = self.key.0 != 0 && self.key.0 != u64::MAX && self.aid != Some(Aid(0));
         lives && never_lived && belongs && known
-    }
-}
-
-impl GroupMemo {
-    /// How many words it takes.
-    pub const WORDS: usize = 2 + FAILURES + 1;
-
-    const BLOCKED: u64 = 1 << 8;
-
-    pub(crate) fn of(gid: Gid, group: &Group) -> Self {
-        let phase = match group.phase {
-            GroupPhase::Steady => PhaseMemo::Steady,
-            GroupPhase::Restarting => PhaseMemo::Restarting,
-            GroupPhase::Killing(_) => PhaseMemo::Killing,
-        };
-        let mut failures = [0; FAILURES];
-        let too_old = group.failures.len().saturating_sub(FAILURES);
-        let newest = group.failures.iter().skip(too_old);
-        let noted = failures
-            .iter_mut()
-            .zip(newest)
-            .map(|(to, &at)| *to = at)
-            .count();
-        Self {
-            gid,
-            phase,
-            blocked: group.blocked,
-            failures,
-            noted,
-        }
-    }
-
-    /// The words to write.
-    #[must_use]
-    pub fn to_words(&self) -> [u64; Self::WORDS] {
-        let mut words = [0; Self::WORDS];
-        let blocked = if self.blocked { Self::BLOCKED } else { 0 };
-        words[0] = code(&GROUP_PHASES, &self.phase) | blocked | (self.noted as u64) << 16;
-        words[1] = u64::from(self.gid.0);
-        words[2..2 + FAILURES].copy_from_slice(&self.failures);
-        seal(words)
-    }
-
-    /// What these words say; `None` when they are no memo.
-    #[must_use]
-    pub fn from_words(words: &[u64; Self::WORDS]) -> Option<Self> {
-        if !is_sealed(words) {
-            return None;
-        }
-        let noted = usize::try_from(words[0] >> 16)
-            .ok()
-            .filter(|noted| *noted <= FAILURES)?;
-        let memo = Self {
-            gid: Gid(u32::try_from(words[1]).ok()?),
-            phase: decode(&GROUP_PHASES, words[0] & 0xff)?,
-            blocked: words[0] & Self::BLOCKED != 0,
-            failures: words[2..2 + FAILURES].try_into().ok()?,
-            noted,
-        };
-        (memo.to_words() == *words).then_some(memo)
     }
 }
 

@@ -10,7 +10,7 @@ use crate::actor::{Actor, Phase};
 use crate::controller::refuse;
 use crate::group::GroupPhase;
 use crate::life::Cause;
-use crate::{ActorKey, Controller, Effect, Kind, Refusal, Requester, Ticket};
+use crate::{ActorKey, Controller, Effect, Kind, Policy, Refusal, Requester, Ticket};
 
 /// What a request to run a name comes to.
 enum Plan {
@@ -29,16 +29,30 @@ impl Controller {
         ticket: Ticket,
         name: ActorName,
         gid: Option<Gid>,
-        by: Requester,
+        (by, policy): (Requester, Option<Policy>),
         out: &mut Vec<Effect>,
     ) {
+        let policy = policy.filter(|_| by == Requester::Owner);
         match self.plan_run(&name, gid, by) {
             Err(why) => refuse(ticket, why, out),
-            Ok(Plan::BeginAgain(key)) => self.begin(key, Cause::Run(ticket), out),
+            Ok(Plan::BeginAgain(key)) => {
+                let actor = self.actors.get_mut(&key);
+                let gid = actor.and_then(|actor| {
+                    actor.ticket = Some(ticket);
+                    actor.gid
+                });
+                self.run_wakes_group(gid, policy, out);
+                // Not begun with the others of a group that had waited.
+                let left = self.actors.get_mut(&key).and_then(|a| a.ticket.take());
+                if let Some(ticket) = left {
+                    self.begin(key, Cause::Run(ticket), out);
+                }
+            }
             Ok(Plan::Ride(key)) => {
                 if let Some(actor) = self.actors.get_mut(&key) {
                     actor.rider = Some(ticket);
                 }
+                self.run_wakes_group(gid, policy, out);
             }
             Ok(Plan::Load { gid, kind }) => {
                 let mut new = Actor::new(name, gid, kind, Phase::Loading { orphaned: false });
@@ -56,6 +70,7 @@ impl Controller {
                     gid,
                     kind,
                 });
+                self.run_wakes_group(gid, policy, out);
             }
         }
     }
@@ -102,7 +117,9 @@ impl Controller {
             Phase::Loading { orphaned: true } if gid.is_some() && actor.rider.is_none() => {
                 Ok(Plan::Ride(key))
             }
-            Phase::Waiting | Phase::Clean | Phase::Failed => Ok(Plan::BeginAgain(key)),
+            Phase::Waiting | Phase::Clean | Phase::Failed if actor.ticket.is_none() => {
+                Ok(Plan::BeginAgain(key))
+            }
             _ => Err(Refusal::Alive {
                 name: actor.name,
                 aid: actor.aid,
@@ -112,10 +129,11 @@ impl Controller {
 
     fn check_group_takes(&self, gid: Option<Gid>) -> Result<(), Refusal> {
         match gid.and_then(|gid| Some((gid, self.groups.get(&gid)?))) {
-            Some((gid, group)) if group.phase != GroupPhase::Steady => {
-                Err(Refusal::GroupStopping { gid })
-            }
-            _ => Ok(()),
+            Some((gid, group)) => match group.phase {
+                GroupPhase::Steady | GroupPhase::Delayed | GroupPhase::Stopped(_) => Ok(()),
+                _ => Err(Refusal::GroupStopping { gid }),
+            },
+            None => Ok(()),
         }
     }
 
@@ -142,6 +160,7 @@ impl Controller {
         // Doomed: forgotten with its group or the site, where its request is answered. Calm: nothing
         // forbids a life now; else a direct actor keeps its request for the restart that goes on.
         let is_doomed = self.site.is_halting() || group.is_some_and(|group| group.is_killing());
+        let is_given_up = group.is_some_and(|group| group.is_given_up());
         let is_calm =
             group.is_none_or(|g| g.phase == GroupPhase::Steady) && self.site.takes(actor.kind);
         if orphaned && gid.is_none() && !is_doomed {
@@ -152,6 +171,9 @@ impl Controller {
                     refuse(ticket, Refusal::Cancelled, out);
                 }
                 actor.ticket = actor.rider.take();
+            }
+            if is_given_up && let Some(ticket) = actor.ticket.take() {
+                refuse(ticket, Refusal::Cancelled, out);
             }
             // Without a request and not orphaned: the controller was recalled during the load.
             if is_calm && (actor.ticket.is_some() || !orphaned) {
@@ -211,7 +233,7 @@ impl Controller {
         &mut self,
         name: ActorName,
         gid: Gid,
-        kind: Kind,
+        (kind, policy): (Kind, Option<Policy>),
         last_life: Option<LifeNo>,
         restarts: u32,
         clean: bool,
@@ -229,5 +251,8 @@ impl Controller {
         actor.life = last_life;
         actor.restarts = restarts;
         self.register(actor);
+        if let Some(group) = self.groups.get_mut(&gid) {
+            group.policy = policy.unwrap_or(group.policy);
+        }
     }
 }

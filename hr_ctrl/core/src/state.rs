@@ -4,7 +4,7 @@
 
 use refrain_abi::{ActorName, Aid, Gid, LifeNo};
 
-use crate::{ActorKey, Kind};
+use crate::{ActorKey, GiveUp, Kind};
 
 /// Where an actor is in its states (`docs/restart-states.md`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,11 +24,13 @@ pub enum ActorState {
     Clean,
     /// No life. The last one failed and waits for the group's restart, or it could not begin.
     Failed,
+    /// No life. Its group is not restarted any more (SPEC H33).
+    Stopped,
 }
 
 impl ActorState {
     /// Every state, in the order in which an actor usually meets them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Loading,
         Self::Running,
         Self::Stopping,
@@ -36,6 +38,7 @@ impl ActorState {
         Self::Waiting,
         Self::Clean,
         Self::Failed,
+        Self::Stopped,
     ];
 
     /// The word that `aps` shows.
@@ -49,6 +52,7 @@ impl ActorState {
             Self::Waiting => "waiting",
             Self::Clean => "clean",
             Self::Failed => "failed",
+            Self::Stopped => "stopped",
         }
     }
 
@@ -90,6 +94,12 @@ pub enum GroupState {
     Steady,
     /// A member failed: the others are stopping, then the direct ones begin again.
     Restarting,
+    /// A member failed, nobody is alive, and the direct ones begin when a delay is over (SPEC H33).
+    Delayed,
+    /// A member failed, the others are stopping, and nothing begins again.
+    GivingUp,
+    /// It is not restarted any more; a member begins when it is run by hand (SPEC H33).
+    Stopped,
     /// It was killed and is forgotten once everything is gone.
     Killing,
     /// No member is alive and some have not terminated (SPEC H23).
@@ -103,6 +113,9 @@ impl GroupState {
         match self {
             Self::Steady => "steady",
             Self::Restarting => "restarting",
+            Self::Delayed => "delayed",
+            Self::GivingUp => "giving up",
+            Self::Stopped => "stopped",
             Self::Killing => "killing",
             Self::Blocked => "blocked",
         }
@@ -122,4 +135,10 @@ pub struct GroupView {
     pub alive: usize,
     /// Its badness, as counted at its last failure.
     pub badness: u32,
+    /// Failures since its last healthy run (SPEC H33), as counted at the last one.
+    pub attempts: u32,
+    /// When its delay is over, on the clock of [`crate::Event::Ended`], in milliseconds.
+    pub delayed_until_ms: Option<u64>,
+    /// Why it was given up.
+    pub gave_up: Option<GiveUp>,
 }

@@ -3,10 +3,10 @@
 
 use hr_ctrl_core::{
     ActorKey, ActorMemo, ActorState, Controller, Effect, Event, GroupMemo, HaltLevel, Kind, Limits,
-    Requester, SiteMemo, Target, Ticket,
+    Policy, Requester, SiteMemo, Target, Ticket,
 };
 use proptest::prelude::*;
-use refrain_abi::{ActorName, Aid, Gid, LifeNo};
+use refrain_abi::{ActorName, Aid, Gid, LifeNo, PastLimit};
 
 mod judge;
 mod naive;
@@ -25,6 +25,11 @@ enum Op {
         name: usize,
         gid: Option<u32>,
         by: Option<usize>,
+        policy: Option<Policy>,
+    },
+    DelayOver {
+        which: usize,
+        stale: bool,
     },
     LoadEnds {
         which: usize,
@@ -33,6 +38,7 @@ enum Op {
     Ends {
         which: usize,
         clean: bool,
+        code: Option<u8>,
     },
     Goes {
         which: usize,
@@ -64,14 +70,43 @@ enum Op {
     },
 }
 
+/// Mostly none; else one of few, so that limits are passed and delays grow.
+fn policy() -> impl Strategy<Value = Option<Policy>> {
+    let counts = (
+        proptest::option::of(0_u32..3),
+        proptest::option::of(1_u64..80),
+    );
+    let delays = (
+        prop_oneof![Just(0_u64), Just(5), Just(40)],
+        prop_oneof![Just(100_u32), Just(150), Just(300)],
+        prop_oneof![Just(20_u64), Just(100)],
+        10_u64..100,
+    );
+    let ends = (0_usize..3, proptest::collection::vec(0_u8..3, 0..2));
+    let policy = (counts, delays, ends).prop_map(|(counts, delays, (past, permanent))| Policy {
+        max_restarts: counts.0,
+        interval_ms: counts.1,
+        first_ms: delays.0,
+        factor_percent: delays.1,
+        cap_ms: delays.2,
+        healthy_ms: delays.3,
+        past_limit: PastLimit::ALL[past],
+        permanent: permanent.into_iter().collect(),
+    });
+    proptest::option::weighted(0.4, policy)
+}
+
 fn op() -> impl Strategy<Value = Op> {
     let asker = || proptest::option::weighted(0.4, 0_usize..8);
     prop_oneof![
-        12 => (0_usize..7, proptest::option::weighted(0.8, 1_u32..4), asker())
-            .prop_map(|(name, gid, by)| Op::Run { name, gid, by }),
+        12 => (0_usize..7, proptest::option::weighted(0.8, 1_u32..4), asker(), policy())
+            .prop_map(|(name, gid, by, policy)| Op::Run { name, gid, by, policy }),
+        6 => (0_usize..4, proptest::bool::weighted(0.1))
+            .prop_map(|(which, stale)| Op::DelayOver { which, stale }),
         14 => (0_usize..8, proptest::bool::weighted(0.9))
             .prop_map(|(which, well)| Op::LoadEnds { which, well }),
-        10 => (0_usize..8, any::<bool>()).prop_map(|(which, clean)| Op::Ends { which, clean }),
+        10 => (0_usize..8, any::<bool>(), proptest::option::of(0_u8..4))
+            .prop_map(|(which, clean, code)| Op::Ends { which, clean, code }),
         16 => (0_usize..8).prop_map(|which| Op::Goes { which }),
         1 => (0_usize..8).prop_map(|which| Op::BeginFails { which }),
         3 => (0_usize..8, any::<bool>(), any::<bool>(), asker())
@@ -92,6 +127,7 @@ struct Restored {
     is_direct: bool,
     last_life: Option<u32>,
     clean: bool,
+    policy: Option<Policy>,
 }
 
 fn restored() -> impl Strategy<Value = Vec<Restored>> {
@@ -100,14 +136,16 @@ fn restored() -> impl Strategy<Value = Vec<Restored>> {
         any::<bool>(),
         proptest::option::of(0_u32..5),
         any::<bool>(),
+        policy(),
     );
-    let one = one.prop_map(|(gid, is_direct, last_life, clean)| {
+    let one = one.prop_map(|(gid, is_direct, last_life, clean, policy)| {
         let clean = clean && last_life.is_some();
         Restored {
             gid,
             is_direct,
             last_life,
             clean,
+            policy,
         }
     });
     proptest::collection::vec(one, 0..4)
@@ -168,13 +206,27 @@ impl Trial {
         use ActorState::{Ending, Loading, Running, Stopping};
         let at_ms = self.now;
         Some(match *op {
-            Op::Run { name: n, gid, by } => {
+            Op::DelayOver { which, stale } => {
+                let delayed = self.controller.groups();
+                let delayed = delayed.filter_map(|g| Some((g.gid, g.delayed_until_ms?)));
+                let delayed: Vec<_> = delayed.collect();
+                let (gid, until_ms) = *delayed.get(which % delayed.len().max(1))?;
+                let until_ms = until_ms + u64::from(stale);
+                Event::DelayOver { gid, until_ms }
+            }
+            Op::Run {
+                name: n,
+                gid,
+                by,
+                policy,
+            } => {
                 let (ticket, by) = (self.ticket(), self.requester(by));
                 Event::Run {
                     ticket,
                     name: name(n),
                     gid: gid.map(Gid),
                     by,
+                    policy,
                 }
             }
             Op::LoadEnds { which, well } => {
@@ -185,12 +237,13 @@ impl Trial {
                     Event::LoadFailed { actor }
                 }
             }
-            Op::Ends { which, clean } => {
+            Op::Ends { which, clean, code } => {
                 let (actor, life) = self.pick(which, &[Running, Stopping])?;
                 Event::Ended {
                     actor,
                     life,
                     clean,
+                    exit_code: code,
                     at_ms,
                 }
             }
@@ -243,6 +296,7 @@ impl Trial {
                         actor,
                         life,
                         clean: false,
+                        exit_code: None,
                         at_ms,
                     },
                     _ => Event::Gone { actor, life },
@@ -282,6 +336,7 @@ impl Trial {
                 last_life,
                 restarts: 0,
                 clean,
+                policy: one.policy,
             };
             self.controller.step_into(event.clone(), &mut Vec::new());
             self.judge.restored(&event, &self.controller);
@@ -303,10 +358,18 @@ impl Trial {
                     actor,
                     life,
                     clean: false,
+                    exit_code: None,
                     at_ms: self.now,
                 }
             } else if let Some((actor, _)) = self.pick(0, &[Loading]) {
                 Event::Loaded { actor }
+            } else if let Some((gid, until_ms)) = self
+                .controller
+                .groups()
+                .find_map(|g| Some((g.gid, g.delayed_until_ms?)))
+                .filter(|_| !self.controller.is_restarting())
+            {
+                Event::DelayOver { gid, until_ms }
             } else if self.controller.is_restarting() {
                 Event::BootActorsReset
             } else {

@@ -15,8 +15,13 @@ pub mod request;
 pub mod template;
 
 #[cfg(feature = "std")]
+pub mod policy;
+#[cfg(feature = "std")]
 pub mod session;
 #[cfg(feature = "std")]
 pub mod tunables;
+
+#[cfg(feature = "std")]
+pub use policy::{PastLimit, PolicyParts};
 
 pub use id::{ActorName, Aid, BlockName, Capability, DeletionKey, Gid, LifeNo, NameError, Serial};

@@ -1,8 +1,12 @@
 //! Memos survive the way through words, and words that are no memo are told from one.
 
 use proptest::prelude::*;
+use refrain_abi::PastLimit;
 
+use super::group::{FAILURES, PhaseMemo};
 use super::*;
+use crate::policy::Attempts;
+use crate::{ExitCodes, GiveUp, Policy, Reason};
 
 fn one_of<T: Copy + std::fmt::Debug + 'static>(list: &'static [T]) -> impl Strategy<Value = T> {
     (0..list.len()).prop_map(|place| list[place])
@@ -34,10 +38,43 @@ fn actor() -> impl Strategy<Value = ActorMemo> {
     })
 }
 
+fn give_up() -> impl Strategy<Value = GiveUp> {
+    let reason = proptest::option::of(any::<u8>());
+    (any::<u64>(), reason).prop_map(|(failed, code)| GiveUp {
+        failed: ActorKey(failed),
+        reason: code.map_or(Reason::Limit, Reason::ExitCode),
+    })
+}
+
+fn policy() -> impl Strategy<Value = Policy> {
+    let some = (any::<Option<u32>>(), any::<Option<u64>>());
+    let times = (any::<u64>(), any::<u32>(), any::<u64>(), any::<u64>());
+    let rest = (one_of(&PastLimit::ALL), any::<[u64; 4]>());
+    (some, times, rest).prop_map(|(some, times, rest)| Policy {
+        max_restarts: some.0,
+        interval_ms: some.1,
+        first_ms: times.0,
+        factor_percent: times.1,
+        cap_ms: times.2,
+        healthy_ms: times.3,
+        past_limit: rest.0,
+        permanent: ExitCodes(rest.1),
+    })
+}
+
 fn group() -> impl Strategy<Value = GroupMemo> {
     let failures = proptest::collection::vec(any::<u64>(), 0..=FAILURES);
-    let rest = (any::<u32>(), one_of(&GROUP_PHASES), any::<bool>());
-    (rest, failures).prop_map(|((gid, phase, blocked), times)| {
+    let phase = prop_oneof![
+        Just(PhaseMemo::Steady),
+        Just(PhaseMemo::Restarting),
+        Just(PhaseMemo::Delayed),
+        Just(PhaseMemo::Killing),
+        give_up().prop_map(PhaseMemo::GivingUp),
+        give_up().prop_map(PhaseMemo::Stopped),
+    ];
+    let attempts = (any::<u32>(), any::<bool>(), any::<u64>(), any::<u64>());
+    let rest = (any::<u32>(), phase, any::<bool>(), policy(), attempts);
+    (rest, failures).prop_map(|((gid, phase, blocked, policy, attempts), times)| {
         let (mut failures, noted) = ([0; FAILURES], times.len());
         failures[..noted].copy_from_slice(&times);
         GroupMemo {
@@ -46,6 +83,13 @@ fn group() -> impl Strategy<Value = GroupMemo> {
             blocked,
             failures,
             noted,
+            policy,
+            attempts: Attempts {
+                count: attempts.0,
+                is_past: attempts.1,
+                delay_ms: attempts.2,
+                due_ms: attempts.3,
+            },
         }
     })
 }
@@ -108,8 +152,8 @@ proptest! {
         head in any::<u32>(),
     ) {
         let mut words = words;
-        words[0] = u64::from(head) & 0x3f_0103;
-        words[1] &= 0xff;
+        words[0] = u64::from(head) & 0x0f03_1f07;
+        words[2] = 0;
         if let Some(memo) = GroupMemo::from_words(&seal(words)) {
             prop_assert_eq!(memo.to_words(), seal(words));
         }

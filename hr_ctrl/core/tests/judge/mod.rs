@@ -44,6 +44,9 @@ pub struct Judge {
     halting: bool,
     /// The boot actors are being reset.
     resetting: bool,
+    /// Groups that wait for a delay, and those that were given up: nothing of them begins.
+    delayed: BTreeMap<Gid, u64>,
+    given_up: BTreeSet<Gid>,
     /// Groups whose lives are stopping for a restart.
     restarting: BTreeSet<Gid>,
 }
@@ -85,7 +88,8 @@ impl Judge {
             | Event::BeginFailed { actor, .. }
             | Event::Ended { actor, .. }
             | Event::Gone { actor, .. } => of(actor),
-            Event::Kill {
+            Event::DelayOver { gid, .. }
+            | Event::Kill {
                 target: Target::Group(gid),
                 ..
             } => Some(*gid),
@@ -145,11 +149,24 @@ impl Judge {
                     (seen.alive, seen.clean, seen.aid) = (false, false, None);
                 }
             }
-            Event::SiteRestart { .. } => (self.restoring, self.restarting) = Default::default(),
+            Event::SiteRestart { .. } => {
+                (self.restoring, self.restarting) = Default::default();
+                (self.delayed, self.given_up) = Default::default();
+            }
             Event::BootActorsReset if std::mem::take(&mut self.resetting) => {
                 self.members_wait(|seen| seen.gid.is_some());
             }
             Event::Halt { .. } => self.halting = true,
+            Event::DelayOver { gid, until_ms } if self.delayed.get(gid) == Some(until_ms) => {
+                self.delayed.remove(gid);
+            }
+            Event::Run { gid: Some(gid), .. } => {
+                let taken = !effects.iter().any(|e| matches!(e, Effect::Refused { .. }));
+                if taken {
+                    self.delayed.remove(gid);
+                    self.given_up.remove(gid);
+                }
+            }
             Event::Restore { .. } => assert!(effects.is_empty()),
             _ => {}
         }
@@ -273,6 +290,19 @@ impl Judge {
                     "group {gid} has terminated but has {left:?}"
                 );
                 self.killed.remove(gid);
+                self.delayed.remove(gid);
+                self.given_up.remove(gid);
+            }
+            Effect::Delay { gid, until_ms, .. } => {
+                let left = self.actors.values().any(|s| s.gid == Some(*gid) && s.alive);
+                assert!(!left, "group {gid} waits with a life");
+                self.delayed.insert(*gid, *until_ms);
+            }
+            Effect::GaveUp { gid, .. } => {
+                self.given_up.insert(*gid);
+                let actors = &self.actors;
+                self.must_live
+                    .retain(|key, _| actors.get(key).is_none_or(|s| s.gid != Some(*gid)));
             }
             Effect::Started { ticket, .. }
             | Effect::Done { ticket }
@@ -294,6 +324,8 @@ impl Judge {
             }
             Effect::BadnessPassed { .. } => {
                 self.restarting.clear();
+                self.delayed.clear();
+                self.given_up.clear();
                 self.expect_new_lives(|seen| seen.gid.is_some());
             }
             Effect::ResetBootActors | Effect::Halted { .. } => {
@@ -323,6 +355,12 @@ impl Judge {
         assert_eq!(life, next, "{}: lives are counted", seen.name);
         let killed = seen.gid.is_some_and(|gid| self.killed.contains(&gid));
         assert!(!killed, "{} was killed and begins again", seen.name);
+        let waits = |gid: Gid| self.delayed.contains_key(&gid) || self.given_up.contains(&gid);
+        assert!(
+            !seen.gid.is_some_and(waits),
+            "{} waits and begins",
+            seen.name
+        );
         (seen.life, seen.aid, seen.alive) = (Some(life), Some(aid), true);
         (seen.ended, seen.stopped, seen.clean) = (false, false, false);
     }
@@ -390,13 +428,10 @@ impl Judge {
         assert!(self.open.is_empty(), "never answered: {:?}", self.open);
         assert!(!controller.is_restarting());
         for group in controller.groups() {
-            let rests = matches!(group.state, GroupState::Steady | GroupState::Blocked);
+            use GroupState::{Blocked, Steady, Stopped};
+            let rests = matches!(group.state, Steady | Blocked | Stopped);
             assert!(rests, "{group:?}");
-            assert_eq!(
-                group.alive == 0,
-                group.state == GroupState::Blocked,
-                "{group:?}"
-            );
+            assert_eq!(group.alive == 0, group.state != Steady, "{group:?}");
         }
         for actor in controller.actors() {
             use ActorState::{Ending, Loading, Stopping};

@@ -4,10 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hr_ctrl_core::{
-    ActorKey, Effect, Event, HaltLevel, Kind, Limits, Refusal, Requester, StopHow, Ticket,
+    ActorKey, Effect, Event, GiveUp, HaltLevel, Kind, Limits, Policy, Refusal, Requester, StopHow,
+    Ticket,
 };
 use refrain_abi::{ActorName, Aid, Gid, LifeNo};
 
+mod policy;
 mod settle;
 mod stop;
 
@@ -52,6 +54,11 @@ pub struct Naive {
     killing: BTreeMap<Gid, Vec<Ticket>>,
     blocked: BTreeSet<Gid>,
     failures: BTreeMap<Gid, Vec<u64>>,
+    policies: BTreeMap<Gid, Policy>,
+    rows: BTreeMap<Gid, policy::Row>,
+    /// Groups that wait, and until when.
+    delayed: BTreeMap<Gid, u64>,
+    given_up: BTreeMap<Gid, GiveUp>,
     mode: Mode,
     waiters: Vec<Ticket>,
     keys: u64,
@@ -68,6 +75,10 @@ impl Naive {
             killing: BTreeMap::new(),
             blocked: BTreeSet::new(),
             failures: BTreeMap::new(),
+            policies: BTreeMap::new(),
+            rows: BTreeMap::new(),
+            delayed: BTreeMap::new(),
+            given_up: BTreeMap::new(),
             mode: Mode::Running,
             waiters: Vec::new(),
             keys: 0,
@@ -83,11 +94,14 @@ impl Naive {
                 name,
                 gid,
                 by,
-            } => {
-                if let Err(why) = self.run(ticket, name, gid, by) {
-                    self.out.push(Effect::Refused { ticket, why });
+                policy,
+            } => match self.run(ticket, name, gid, by) {
+                Err(why) => self.out.push(Effect::Refused { ticket, why }),
+                Ok(run) => {
+                    let policy = policy.filter(|_| by == Requester::Owner);
+                    self.wake_group(run, policy);
                 }
-            }
+            },
             Event::Loaded { actor } => self.loaded(actor),
             Event::LoadFailed { actor } => {
                 if let Some(i) = self.find(actor).filter(|&i| self.actors[i].loading) {
@@ -107,6 +121,7 @@ impl Naive {
                 actor,
                 life,
                 clean,
+                exit_code,
                 at_ms,
             } => {
                 if let Some(i) = self.living(actor, life) {
@@ -116,7 +131,7 @@ impl Naive {
                         && !told
                         && let Some(gid) = self.actors[i].gid
                     {
-                        self.fail(gid, actor, at_ms);
+                        self.fail(gid, actor, at_ms, exit_code);
                     }
                 }
             }
@@ -141,14 +156,22 @@ impl Naive {
             Event::BootActorsReset => self.reset(),
             Event::Halt { level } => self.halt(level),
             Event::Adopted => {}
+            Event::DelayOver { gid, until_ms } => {
+                if self.mode == Mode::Running && self.delayed.get(&gid) == Some(&until_ms) {
+                    self.delayed.remove(&gid);
+                    self.begin_members(gid);
+                }
+            }
             Event::Restore {
                 name,
                 gid,
                 kind,
                 last_life,
                 clean,
+                policy,
                 ..
             } => {
+                self.policies.extend(policy.map(|policy| (gid, policy)));
                 let key = self.register(name, Some(gid), kind);
                 let i = self.find(key).expect("just registered");
                 self.actors[i].life = last_life;
@@ -217,7 +240,7 @@ impl Naive {
         name: ActorName,
         gid: Option<Gid>,
         by: Requester,
-    ) -> Result<(), Refusal> {
+    ) -> Result<policy::Run, Refusal> {
         let own = self.asker(by)?;
         let gid = own.or(gid);
         let kind = match (own, gid) {
@@ -237,26 +260,32 @@ impl Naive {
             });
         }
         if let Some(gid) = gid
-            && (self.restarting.contains(&gid) || self.killing.contains_key(&gid))
+            && (self.restarting.contains(&gid)
+                || self.killing.contains_key(&gid)
+                || self.given_up.contains_key(&gid) && self.is_alive(gid))
         {
             return Err(Refusal::GroupStopping { gid });
         }
         let Some(i) = known else {
-            return self.load(ticket, name, gid, kind);
+            self.load(ticket, name, gid, kind)?;
+            return Ok(policy::Run { gid, begin: None });
         };
         let actor = &mut self.actors[i];
         if actor.loading && actor.orphaned && gid.is_some() && actor.asks.len() == 1 {
             actor.asks.push(ticket);
-            return Ok(());
+            return Ok(policy::Run { gid, begin: None });
         }
-        if actor.alive || actor.loading {
+        if actor.alive || actor.loading || !actor.asks.is_empty() {
             return Err(Refusal::Alive {
                 name,
                 aid: actor.alive.then_some(actor.aid),
             });
         }
-        self.begin(i, Some(ticket));
-        Ok(())
+        actor.asks.push(ticket);
+        Ok(policy::Run {
+            gid,
+            begin: Some(i),
+        })
     }
 
     fn load(
@@ -333,8 +362,13 @@ impl Naive {
             }
             return;
         };
+        if self.given_up.contains_key(&gid) {
+            let asks = std::mem::take(&mut self.actors[i].asks);
+            return self.cancel(asks);
+        }
         if self.mode == Mode::Running
             && !self.restarting.contains(&gid)
+            && !self.delayed.contains_key(&gid)
             && let Some(ticket) = self.actors[i].asks.pop()
         {
             self.begin(i, Some(ticket));

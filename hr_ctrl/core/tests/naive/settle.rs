@@ -1,6 +1,6 @@
 //! What becomes due by itself once an event has been noted: found by looking at everything.
 
-use hr_ctrl_core::{Effect, Kind};
+use hr_ctrl_core::Effect;
 use refrain_abi::Gid;
 
 use super::{Actor, Mode, Naive};
@@ -15,6 +15,10 @@ impl Naive {
         let gids = self.gids();
         self.failures.retain(|gid, _| gids.contains(gid));
         self.blocked.retain(|gid| gids.contains(gid));
+        self.policies.retain(|gid, _| gids.contains(gid));
+        self.rows.retain(|gid, _| gids.contains(gid));
+        self.delayed.retain(|gid, _| gids.contains(gid));
+        self.given_up.retain(|gid, _| gids.contains(gid));
         let alive = self.actors.iter().any(|a| a.alive);
         let ordinary = self.actors.iter().any(|a| a.loading && a.gid.is_none());
         let loading = self.actors.iter().any(|a| a.loading);
@@ -56,18 +60,13 @@ impl Naive {
             return;
         }
         if self.restarting.remove(&gid) {
-            for i in 0..self.actors.len() {
-                let a = &mut self.actors[i];
-                if a.gid == Some(gid) && a.kind == Kind::Direct && !a.loading {
-                    let ticket = a.asks.pop();
-                    self.begin(i, ticket);
-                } else if a.gid == Some(gid) {
-                    a.ended = None;
-                }
-            }
+            self.restart_now_or_later(gid);
             if self.actors.iter().any(|a| a.gid == Some(gid) && a.alive) {
                 return;
             }
+        }
+        if self.delayed.contains_key(&gid) || self.given_up.contains_key(&gid) {
+            return;
         }
         if !loading && !self.terminate_if_clean(gid) && self.blocked.insert(gid) {
             let left = self

@@ -1,9 +1,6 @@
 //! What stops lives: failures, kills, restarts and halts.
 
-use hr_ctrl_core::{
-    ActorKey, Effect, HaltLevel, Kind, Refusal, Requester, StopHow, Target, Ticket,
-};
-use refrain_abi::Gid;
+use hr_ctrl_core::{Effect, HaltLevel, Kind, Refusal, Requester, StopHow, Target, Ticket};
 
 use super::{Actor, Mode, Naive};
 
@@ -67,30 +64,13 @@ impl Naive {
         self.cancel(late);
     }
 
-    pub(super) fn fail(&mut self, gid: Gid, failed: ActorKey, at_ms: u64) {
-        let notes = self.failures.entry(gid).or_default();
-        notes.retain(|&note| at_ms.saturating_sub(note) < self.limits.interval_ms);
-        notes.push(at_ms);
-        let badness = notes.len() as u32;
-        if badness > self.limits.max_badness {
-            self.out.push(Effect::BadnessPassed { gid, badness });
-            self.restart_site();
-            return;
-        }
-        self.restarting.insert(gid);
-        self.stop(|a| a.gid == Some(gid), StopHow::Kill);
-        self.orphan(|a| a.gid == Some(gid));
-        self.out.push(Effect::GroupRestarts {
-            gid,
-            failed,
-            badness,
-        });
-    }
-
     pub(super) fn restart_site(&mut self) {
         self.mode = Mode::Stopping;
         self.restarting.clear();
         self.failures.clear();
+        self.rows.clear();
+        self.delayed.clear();
+        self.given_up.clear();
         self.blocked.clear();
         self.stop(|_| true, StopHow::Kill);
         self.orphan(|_| true);
@@ -152,6 +132,8 @@ impl Naive {
         }
         self.killing.entry(gid).or_default().push(ticket);
         self.restarting.remove(&gid);
+        self.delayed.remove(&gid);
+        self.given_up.remove(&gid);
         self.stop(|a| a.gid == Some(gid), how);
         Ok(())
     }

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use hr_ctrl_core::{
-    ActorKey, ActorState, Controller, Effect, Event, HaltLevel, Kind, Limits, Refusal, Requester,
-    StopHow, Target, Ticket,
+    ActorKey, ActorState, Controller, Effect, Event, HaltLevel, Kind, Limits, Policy, Refusal,
+    Requester, StopHow, Target, Ticket,
 };
 use refrain_abi::{ActorName, Aid, Gid, LifeNo};
 
@@ -103,7 +103,26 @@ impl Rig {
             name,
             gid: gid.map(Gid),
             by,
+            policy: None,
         })
+    }
+
+    /// Run by the owner, who names a policy for the group.
+    pub fn run_with(&mut self, actor: &str, gid: u32, policy: Policy) -> Vec<String> {
+        let (ticket, name) = (self.ticket(), name(actor));
+        self.step(Event::Run {
+            ticket,
+            name,
+            gid: Some(Gid(gid)),
+            by: Requester::Owner,
+            policy: Some(policy),
+        })
+    }
+
+    /// A direct actor of a group with a policy, running.
+    pub fn up_with(&mut self, gid: u32, actor: &str, policy: Policy) {
+        self.run_with(actor, gid, policy);
+        self.loaded(actor);
     }
 
     pub fn run(&mut self, actor: &str, gid: u32) -> Vec<String> {
@@ -148,22 +167,27 @@ impl Rig {
         self.loaded(actor);
     }
 
-    fn ended_so(&mut self, actor: &str, clean: bool) -> Vec<String> {
+    pub fn ended_with(&mut self, actor: &str, code: u8) -> Vec<String> {
+        self.ended_so(actor, false, Some(code))
+    }
+
+    fn ended_so(&mut self, actor: &str, clean: bool, exit_code: Option<u8>) -> Vec<String> {
         let (life, at_ms) = (self.life(actor), self.now);
         self.step(Event::Ended {
             actor: self.key(actor),
             life,
             clean,
+            exit_code,
             at_ms,
         })
     }
 
     pub fn ended(&mut self, actor: &str) -> Vec<String> {
-        self.ended_so(actor, false)
+        self.ended_so(actor, false, None)
     }
 
     pub fn ended_clean(&mut self, actor: &str) -> Vec<String> {
-        self.ended_so(actor, true)
+        self.ended_so(actor, true, None)
     }
 
     pub fn gone(&mut self, actor: &str) -> Vec<String> {
@@ -242,6 +266,7 @@ impl Rig {
             last_life,
             restarts,
             clean,
+            policy: None,
         });
         assert!(none.is_empty(), "a restored registration provokes nothing");
         let key = self.controller.find_name(&name).expect("restored");
@@ -298,6 +323,23 @@ impl Rig {
             Effect::Blocked { gid, names } => {
                 let names: Vec<_> = names.iter().map(ActorName::as_str).collect();
                 format!("group {gid} blocked by {}", names.join(" "))
+            }
+            Effect::Delay {
+                gid,
+                until_ms,
+                delay_ms,
+                attempt,
+            } => format!("group {gid} waits {delay_ms} until {until_ms} attempt {attempt}"),
+            Effect::GaveUp {
+                gid,
+                failed,
+                reason,
+                ..
+            } => {
+                format!(
+                    "group {gid} given up for {} {reason:?}",
+                    self.name_of(*failed)
+                )
             }
             Effect::BadnessPassed { gid, badness } => format!("group {gid} passed {badness}"),
             Effect::ResetBootActors => "reset boot actors".to_owned(),

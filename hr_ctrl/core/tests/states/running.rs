@@ -126,6 +126,7 @@ fn h4_a_name_of_another_group_or_of_an_ordinary_actor_is_refused() {
             name: name(text),
             gid,
             by: Requester::Owner,
+            policy: None,
         };
         match rig.effects(event).pop() {
             Some(hr_ctrl_core::Effect::Refused { why, .. }) => why,
@@ -220,6 +221,7 @@ fn h6_events_of_an_older_life_are_ignored() {
             actor,
             life,
             clean: false,
+            exit_code: None,
             at_ms: 0,
         },
         Event::Gone { actor, life },

@@ -373,6 +373,7 @@ fn a_registration_that_is_none_is_not_restored() {
             last_life,
             restarts: 0,
             clean: false,
+            policy: None,
         };
         assert_eq!(rig.step(event), [""; 0]);
     }

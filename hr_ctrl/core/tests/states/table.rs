@@ -90,6 +90,8 @@ fn brief(rig: &Rig) -> impl Fn(&Effect) -> String {
             format!("blocked by {}", names.join(" "))
         }
         Effect::BadnessPassed { .. } => "badness passed".into(),
+        Effect::Delay { .. } => "delay".into(),
+        Effect::GaveUp { .. } => "group given up".into(),
         Effect::ResetBootActors => "reset boot actors".into(),
         Effect::Halted { .. } => "halted".into(),
     }
@@ -102,6 +104,7 @@ fn run(rig: &mut Rig, actor: &str, gid: Option<u32>) -> Event {
         name,
         gid: gid.map(Gid),
         by: Requester::Owner,
+        policy: None,
     }
 }
 
@@ -110,6 +113,7 @@ fn ended(rig: &Rig, actor: &str, clean: bool) -> Event {
         actor: rig.key(actor),
         life: rig.life(actor),
         clean,
+        exit_code: None,
         at_ms: 0,
     }
 }
@@ -295,6 +299,7 @@ fn site_state(rig: &Rig) -> String {
             name: crate::rig::name(name),
             gid,
             by,
+            policy: None,
         };
         matches!(probe.step(event)[..], [Effect::Load { .. }])
     };

@@ -157,10 +157,12 @@ impl World {
                 continue;
             };
             let (clean, at_ms) = (remains.clean, remains.ended_at);
+            let exit_code = remains.exit_code;
             reports.push(Event::Ended {
                 actor,
                 life,
                 clean,
+                exit_code,
                 at_ms,
             });
             let gone = Event::Gone { actor, life };

@@ -1,7 +1,7 @@
 //! What the owner, an actor or chance may ask of the site, and reports that come too late.
 
-use hr_ctrl_core::{ActorKey, Event, Requester, Target, Ticket};
-use refrain_abi::{ActorName, Aid, Gid, LifeNo};
+use hr_ctrl_core::{ActorKey, Event, Policy, Requester, Target, Ticket};
+use refrain_abi::{ActorName, Aid, Gid, LifeNo, PastLimit};
 
 use super::{GIDS, NAMES, World};
 
@@ -9,6 +9,22 @@ impl World {
     fn ticket(&mut self) -> Ticket {
         self.tickets += 1;
         Ticket(self.tickets)
+    }
+
+    /// Mostly none; else one with which limits are passed and delays grow.
+    fn policy(&mut self) -> Option<Policy> {
+        let max_restarts = self.dice.one_in(2).then(|| self.dice.below(4) as u32);
+        let policy = Policy {
+            max_restarts,
+            interval_ms: None,
+            first_ms: [0, 0, 10][self.dice.below(3) as usize],
+            factor_percent: 200,
+            cap_ms: 200,
+            healthy_ms: 100,
+            past_limit: PastLimit::ALL[self.dice.below(3) as usize],
+            permanent: (0..self.dice.below(2) as u8).collect(),
+        };
+        self.dice.one_in(4).then_some(policy)
     }
 
     pub(super) fn run(&mut self, gid: Option<Gid>, by: Requester) -> Event {
@@ -19,6 +35,7 @@ impl World {
             name,
             gid,
             by,
+            policy: self.policy(),
         }
     }
 
@@ -91,6 +108,7 @@ impl World {
                 actor,
                 life,
                 clean: false,
+                exit_code: None,
                 at_ms,
             },
             1 => Event::Gone { actor, life },

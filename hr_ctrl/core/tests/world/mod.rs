@@ -79,6 +79,7 @@ struct Registration {
 struct Remains {
     life: LifeNo,
     clean: bool,
+    exit_code: Option<u8>,
     ended_at: u64,
     gone_at: u64,
 }
@@ -219,6 +220,7 @@ impl World {
         }
         self.lives.remove(&actor);
         let at_ms = self.now;
+        let exit_code = self.dice.one_in(2).then(|| self.dice.below(8) as u8);
         // The report may take its time, and what the life left behind takes its own.
         let report = self.dice.below(4);
         self.after(
@@ -227,6 +229,7 @@ impl World {
                 actor,
                 life,
                 clean,
+                exit_code,
                 at_ms,
             }),
         );
@@ -239,6 +242,7 @@ impl World {
         let ended = Remains {
             life,
             clean,
+            exit_code,
             ended_at: at_ms,
             gone_at,
         };
@@ -288,6 +292,7 @@ impl World {
             actor,
             life,
             clean: false,
+            exit_code: Some(0),
             at_ms,
         };
         let effects = controller.step(ended);
@@ -349,6 +354,12 @@ impl World {
             Effect::Halted { .. } => self.halted = true,
             Effect::GroupRestarts { .. } => self.tally.count("group restart"),
             Effect::GroupTerminated { .. } => self.tally.count("group that terminated"),
+            Effect::Delay { gid, until_ms, .. } => {
+                self.tally.count("restart that waits");
+                let delay = until_ms.saturating_sub(self.now);
+                self.after(delay, Happening::Tell(Event::DelayOver { gid, until_ms }));
+            }
+            Effect::GaveUp { .. } => self.tally.count("group that was given up"),
             Effect::Blocked { .. } => self.tally.count("blocked group"),
             Effect::BadnessPassed { .. } => self.tally.count("badness past its limit"),
             Effect::Refused {
@@ -425,6 +436,7 @@ impl World {
                 last_life,
                 restarts,
                 clean,
+                policy: None,
             };
             assert_eq!(self.controller.step(event.clone()), []);
             self.judge.restored(&event, &self.controller);
