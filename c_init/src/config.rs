@@ -4,8 +4,10 @@
 //! What is wrong is told with line and column. `docs/configuration.md` explains every field, and
 //! `docs/example.ron` names every one with its default.
 
-mod units;
+mod policy;
+pub(crate) mod units;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +15,7 @@ use refrain_abi::tunables::{ConsoleTunables, HrCtrlTunables, PmmTunables, Tunabl
 use ron::extensions::Extensions;
 use serde::Deserialize;
 
+use policy::Policy;
 use units::{Address, Count, Size, Time};
 
 /// Why a configuration is not one.
@@ -131,6 +134,8 @@ struct Config {
     pmm: Pmm,
     hr_ctrl: HrCtrl,
     console: Console,
+    policy: Policy,
+    groups: BTreeMap<u32, Policy>,
 }
 
 #[derive(Deserialize)]
@@ -219,6 +224,12 @@ impl From<Config> for Tunables {
             console: ConsoleTunables {
                 log_size: it.console.log_size.0,
             },
+            policy: it.policy.into(),
+            groups: it
+                .groups
+                .into_iter()
+                .map(|(gid, policy)| (gid, policy.into()))
+                .collect(),
         }
     }
 }

@@ -19,6 +19,7 @@ pub mod doctor;
 pub mod interpreter;
 mod lines;
 mod multicall;
+pub mod policy;
 pub mod program;
 mod table;
 #[cfg(test)]

@@ -6,6 +6,7 @@ use refrain_abi::{ActorName, Aid, Gid};
 
 use super::{CommandError, Flow, Outcome};
 use crate::interpreter::Context;
+use crate::policy::PolicyArgs;
 
 /// The largest gid; the one above it means "no group" in the protocol.
 const MAX_GID: i64 = Gid::NONE_ON_WIRE as i64 - 1;
@@ -31,7 +32,7 @@ pub enum NoticeWord {
 /// `arun`: runs a program as an actor.
 #[derive(Clone, Debug, Args)]
 #[command(
-    override_usage = "arun [-g GID] [-S|-U] [-q] [-d] [-xip] [-n NAME] [--layout same|fresh] \
+    override_usage = "arun [-g GID [POLICY...]] [-S|-U] [-q] [-d] [-xip] [-n NAME] [--layout same|fresh] \
                       [--notice fault|kernel] PATH [ARG...]"
 )]
 pub struct Arun {
@@ -75,6 +76,9 @@ pub struct Arun {
         hide_possible_values = true
     )]
     pub notice: NoticeWord,
+    /// The restart policy of the group.
+    #[command(flatten)]
+    pub policy: PolicyArgs,
     /// the program, looked for along $PATH where it has no slash; what follows is the program's
     #[arg(value_name = "PATH", required = true, num_args = 1.., trailing_var_arg = true)]
     pub program: Vec<String>,
@@ -146,6 +150,7 @@ impl Arun {
                 NoticeWord::Fault => Notice::Fault,
                 NoticeWord::Kernel => Notice::Kernel,
             },
+            policy: self.policy.parts(),
         })
     }
 }

@@ -43,6 +43,9 @@ pub fn list() -> String {
         })
 }
 
+/// The width of the column of flags; a longer one has a line of its own.
+const LABEL: usize = 22;
+
 /// Usage, purpose and arguments of a command.
 #[must_use]
 pub fn explain(command: &Command) -> String {
@@ -56,7 +59,12 @@ pub fn explain(command: &Command) -> String {
     }
     for arg in named.into_iter().chain(placed) {
         let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
-        let _ = writeln!(text, "  {:<22}{help}", label(arg));
+        let label = label(arg);
+        if label.len() > LABEL {
+            let _ = writeln!(text, "  {label}\n  {:<LABEL$}{help}", "");
+        } else {
+            let _ = writeln!(text, "  {label:<LABEL$}{help}");
+        }
     }
     text
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use clap::Args;
-use hr_ctrl::site::{MemoryInfo, SiteStat};
+use hr_ctrl::site::{GroupRow, MemoryInfo, SiteStat};
 
 use super::aps::json;
 use super::{CommandError, Flow, Outcome};
@@ -103,20 +103,33 @@ fn site_text(stat: &SiteStat) -> String {
             let figures = [group.gid, group.members, group.alive, group.badness];
             let mut row: Vec<_> = figures.iter().map(ToString::to_string).collect();
             row.push(group.restarts.to_string());
+            row.push(group.state.to_owned());
+            row.push(standing(group));
             row
         });
         text += "\n";
         text += &columns(
-            &["GID", "MEMBERS", "ALIVE", "BADNESS", "RESTARTS"],
+            &[
+                "GID", "MEMBERS", "ALIVE", "BADNESS", "RESTARTS", "STATE", "POLICY",
+            ],
             &rows.collect::<Vec<_>>(),
         );
     }
     text
 }
 
+/// What the policy of a group does to it at the moment.
+fn standing(group: &GroupRow) -> String {
+    match (&group.gave_up, group.waits_ms) {
+        (Some(why), _) => why.clone(),
+        (None, Some(ms)) => format!("attempt {} in {ms} ms", group.attempts),
+        (None, None) => "-".to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use hr_ctrl::site::{BlockRow, GroupRow};
+    use hr_ctrl::site::BlockRow;
 
     use super::*;
 
@@ -157,6 +170,17 @@ mod tests {
             alive: 1,
             badness: 4,
             restarts: 9,
+            state: "steady",
+            attempts: 0,
+            waits_ms: None,
+            gave_up: None,
+        };
+        let waiting = GroupRow {
+            gid: 4,
+            state: "delayed",
+            attempts: 2,
+            waits_ms: Some(400),
+            ..group.clone()
         };
         let stat = SiteStat {
             site: "x".into(),
@@ -170,11 +194,17 @@ mod tests {
             actors: 2,
             max_actors: 1024,
             containment: "sweep",
-            groups: vec![group],
+            groups: vec![group, waiting],
         };
         let text = site_text(&stat);
         assert!(text.contains("uptime          1m01s\n"), "{text}");
-        let last: Vec<_> = text.lines().last().unwrap().split_whitespace().collect();
-        assert_eq!(last, ["3", "2", "1", "4", "9"]);
+        let rows: Vec<Vec<_>> = text
+            .lines()
+            .rev()
+            .take(2)
+            .map(|line| line.split_whitespace().collect())
+            .collect();
+        assert_eq!(rows[1], ["3", "2", "1", "4", "9", "steady", "-"]);
+        assert!(text.ends_with("delayed  attempt 2 in 400 ms\n"), "{text}");
     }
 }

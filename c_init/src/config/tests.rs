@@ -27,8 +27,9 @@ fn h27_the_example_equals_the_defaults_and_names_every_field() {
     let all = serde_json::to_value(Tunables::default()).unwrap();
     let sections = all.as_object().unwrap();
     let fields = sections
-        .values()
-        .flat_map(|section| section.as_object().unwrap().keys());
+        .iter()
+        .filter(|(name, _)| *name != "policy")
+        .flat_map(|(_, section)| section.as_object().unwrap().keys());
     let named: BTreeSet<_> = EXAMPLE
         .lines()
         .filter_map(|line| line.split("//").next()?.split_once(':'))
@@ -39,6 +40,65 @@ fn h27_the_example_equals_the_defaults_and_names_every_field() {
             named.contains(field.trim_end_matches("_ms")),
             "{field} is not in example.ron"
         );
+    }
+    // A policy is said in the words of `arun`.
+    for command in crate::commands::all() {
+        let of_group = |arg: &&clap::Arg| {
+            let name = arg.get_id().as_str();
+            name != "gid" && arg.get_help().is_some() && is_policy(name)
+        };
+        for arg in command.get_arguments().filter(of_group) {
+            assert!(
+                named.contains(arg.get_id().as_str()),
+                "{arg} is not in example.ron"
+            );
+        }
+    }
+}
+
+fn is_policy(option: &str) -> bool {
+    use clap::Args;
+    let command = crate::policy::PolicyArgs::augment_args(clap::Command::new("policy"));
+    command.get_arguments().any(|arg| arg.get_id() == option)
+}
+
+#[test]
+fn h33_a_policy_is_read_for_all_groups_and_for_single_ones() {
+    let text = r#"(policy: (max_restarts: 3, past_limit: "stop"),
+        groups: { 7: (backoff: "100ms,1.5,2s", healthy_after: "1m", interval: "30s", permanent_exit: [2, 78]) })"#;
+    let tunables = parse("x".as_ref(), text).unwrap();
+    assert_eq!(tunables.policy.max_restarts, Some(3));
+    assert_eq!(
+        tunables.policy.past_limit,
+        Some(refrain_abi::PastLimit::Stop)
+    );
+    let of_group = &tunables.groups[&7];
+    let backoff = (of_group.first_ms, of_group.factor_percent, of_group.cap_ms);
+    assert_eq!(backoff, (Some(100), Some(150), Some(2000)));
+    assert_eq!(
+        (of_group.healthy_ms, of_group.interval_ms),
+        (Some(60_000), Some(30_000))
+    );
+    assert_eq!(of_group.permanent_exit, Some(vec![2, 78]));
+    assert_eq!(of_group.max_restarts, None);
+    // What one lacks comes from the other.
+    let both = of_group.clone().over(&tunables.policy);
+    assert_eq!((both.max_restarts, both.first_ms), (Some(3), Some(100)));
+}
+
+#[test]
+fn h33_what_is_wrong_in_a_policy_is_told_with_its_place() {
+    for (text, why) in [
+        (
+            r#"(policy: (past_limit: "never"))"#,
+            "\"site\", \"stop\" or \"retry\"",
+        ),
+        (r#"(policy: (backoff: "soon"))"#, "'soon' is no time"),
+        (r#"(groups: { 1: (permanent_exit: [256]) })"#, "x:1:"),
+        (r#"(groups: { 1: (bogus: 1) })"#, "bogus"),
+    ] {
+        let said = parse("x".as_ref(), text).unwrap_err().to_string();
+        assert!(said.starts_with("x:1:") && said.contains(why), "{said}");
     }
 }
 

@@ -48,23 +48,23 @@ impl Visitor<'_> for WithUnit {
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<u64, E> {
-        let digits = text.trim_start_matches(|c: char| c.is_ascii_digit());
-        let (number, unit) = text.split_at(text.len() - digits.len());
-        let factor = self
-            .units
-            .iter()
-            .find(|(name, _)| *name == unit.trim())
-            .map(|(_, it)| *it);
-        let value = number
-            .parse()
-            .ok()
-            .zip(factor)
-            .and_then(|(n, f): (u64, u64)| n.checked_mul(f));
-        match value {
-            Some(value) if value > 0 => Ok(value),
-            _ => Err(E::invalid_value(Unexpected::Str(text), &self)),
-        }
+        let value = with_unit(text, self.units);
+        value.ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
     }
+}
+
+/// A number with one of `units` behind it, more than 0.
+fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let digits = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    let (number, unit) = text.split_at(text.len() - digits.len());
+    let (_, factor) = units.iter().find(|(name, _)| *name == unit.trim())?;
+    let number: u64 = number.parse().ok()?;
+    number.checked_mul(*factor).filter(|value| *value > 0)
+}
+
+/// A span of time as [`Time`] is written, in milliseconds.
+pub(crate) fn time(text: &str) -> Option<u64> {
+    with_unit(text, TIMES)
 }
 
 impl<'de> Deserialize<'de> for Size {

@@ -173,6 +173,12 @@ impl Controller {
         self.groups.iter().map(|(&gid, group)| group.view(gid))
     }
 
+    /// One group.
+    #[must_use]
+    pub fn group(&self, gid: Gid) -> Option<GroupView> {
+        self.groups.get(&gid).map(|group| group.view(gid))
+    }
+
     /// The aid that the next life gets; whatever is below was given out (SPEC H6).
     #[must_use]
     pub fn next_aid(&self) -> Aid {

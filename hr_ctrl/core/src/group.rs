@@ -116,6 +116,7 @@ impl Group {
             alive,
             badness: self.badness(),
             attempts: self.attempts.count,
+            delay_ms: self.attempts.delay_ms,
             delayed_until_ms,
             gave_up,
         }

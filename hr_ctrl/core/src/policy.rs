@@ -11,6 +11,8 @@
 //! its last restart was due. Past the limit, a group that keeps trying ([`PastLimit::Retry`]) waits the
 //! cap before every attempt until it had a healthy run.
 
+use core::fmt;
+
 use refrain_abi::{ActorName, Gid, PastLimit};
 
 use crate::group::GroupPhase;
@@ -142,6 +144,15 @@ pub enum Reason {
     Limit,
     /// A life ended with an exit code that is a permanent failure.
     ExitCode(u8),
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Limit => f.write_str("past its limit"),
+            Self::ExitCode(code) => write!(f, "exit {code}"),
+        }
+    }
 }
 
 /// A group that is not tried again, until somebody runs a member of it.

@@ -137,6 +137,8 @@ pub struct GroupView {
     pub badness: u32,
     /// Failures since its last healthy run (SPEC H33), as counted at the last one.
     pub attempts: u32,
+    /// How long the restart that goes on waits, or the last one did, in milliseconds.
+    pub delay_ms: u64,
     /// When its delay is over, on the clock of [`crate::Event::Ended`], in milliseconds.
     pub delayed_until_ms: Option<u64>,
     /// Why it was given up.

@@ -44,6 +44,7 @@ impl HrCtrl {
             engine.inherit(&mut spec, actor);
         }
         let (name, gid) = (spec.name, spec.gid);
+        let policy = engine.policy_named(gid, spec.policy.as_ref());
         let request = RunRequest {
             spec,
             stdio,
@@ -55,6 +56,7 @@ impl HrCtrl {
             name,
             gid,
             by,
+            policy,
         });
         boxed(waiting)
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use actix::Addr;
-use refrain_abi::{ActorName, Aid, Gid};
+use refrain_abi::{ActorName, Aid, Gid, PolicyParts};
 use serde::{Deserialize, Serialize};
 
 use crate::boot::BootRecord;
@@ -181,6 +181,9 @@ pub struct StartSpec {
     /// `--notice`: how the end of a life is noticed.
     #[serde(default)]
     pub notice: Notice,
+    /// The restart policy of the group from now on (SPEC H33); `None` leaves it as it is.
+    #[serde(default)]
+    pub policy: Option<PolicyParts>,
 }
 
 /// How the end of a life is noticed.
@@ -244,7 +247,7 @@ pub struct ActorInfo {
     pub kind: &'static str,
     /// "user" or "supervisor".
     pub mode: &'static str,
-    /// "loading", "running", "stopping", "failed", "clean" or "waiting".
+    /// "loading", "running", "stopping", "failed", "clean", "waiting" or "stopped".
     pub state: &'static str,
     /// The number of the life, 0 first.
     pub life: Option<u32>,
@@ -318,6 +321,14 @@ pub struct GroupRow {
     pub badness: u32,
     /// Restarts in all.
     pub restarts: u64,
+    /// "steady", "restarting", "delayed", "giving up", "stopped", "killing" or "blocked".
+    pub state: &'static str,
+    /// Failures since its last healthy run.
+    pub attempts: u32,
+    /// How long it still waits before it is restarted, in milliseconds.
+    pub waits_ms: Option<u64>,
+    /// Why it is not restarted any more.
+    pub gave_up: Option<String>,
 }
 
 /// What `chorusStat` shows.

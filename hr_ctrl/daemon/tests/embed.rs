@@ -25,6 +25,7 @@ fn sleeper() -> StartSpec {
         fresh_layout: false,
         stopped: false,
         notice: Notice::Fault,
+        policy: None,
     }
 }
 

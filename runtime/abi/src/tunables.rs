@@ -1,7 +1,11 @@
 //! The tunables of a site (SPEC H27), as the controller uses them: plain numbers with units.
 //! How they are written in a configuration file is `c_init`'s business.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+
+use crate::PolicyParts;
 
 /// Every tunable of a site.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -12,6 +16,12 @@ pub struct Tunables {
     pub hr_ctrl: HrCtrlTunables,
     /// The console and the log.
     pub console: ConsoleTunables,
+    /// The restart policy of every group that says nothing else (SPEC H33).
+    #[serde(default)]
+    pub policy: PolicyParts,
+    /// The restart policies of single groups, by gid.
+    #[serde(default)]
+    pub groups: BTreeMap<u32, PolicyParts>,
 }
 
 /// Tunables of the bank.

@@ -6,8 +6,8 @@
 
 use std::fmt::Write as _;
 
-use hr_ctrl_core::{Effect, Event, GroupState, HaltLevel, Kind, Requester, Target};
-use refrain_abi::Gid;
+use hr_ctrl_core::{Effect, Event, GroupState, HaltLevel, Kind, Policy, Requester, Target};
+use refrain_abi::{Gid, PastLimit};
 
 use crate::rig::{Rig, word};
 
@@ -229,10 +229,24 @@ fn group_state(rig: &Rig) -> String {
         .to_owned()
 }
 
+type Change = fn(&mut Policy);
+/// A policy by which the first failure is the last.
+const ONCE: Change = |policy| {
+    policy.max_restarts = Some(0);
+    policy.past_limit = PastLimit::Stop;
+};
+const DELAYED: Change = |policy| policy.first_ms = 100;
+
 /// A direct `d`, running, and an indirect `i` that is clean, in group 1.
 fn group(prepare: impl Fn(&mut Rig)) -> Rig {
-    let mut rig = Rig::new();
-    rig.up(1, &["d"]);
+    group_of(|_| (), prepare)
+}
+
+/// The same with another policy than the default.
+fn group_of(change: Change, prepare: impl Fn(&mut Rig)) -> Rig {
+    let (mut rig, mut policy) = (Rig::new(), Policy::default());
+    change(&mut policy);
+    rig.up_with(1, "d", policy);
     rig.up_indirect("d", "i");
     rig.ends_clean("i");
     prepare(&mut rig);
@@ -249,6 +263,11 @@ fn the_table_of_a_group_is_what_the_controller_does() {
                 group(|rig| drop(rig.ended_clean("d")))
             }),
             ("restarting, d ended", || group(|rig| drop(rig.ended("d")))),
+            ("delayed", || group_of(DELAYED, |rig| drop(rig.fails("d")))),
+            ("giving up, d ended", || {
+                group_of(ONCE, |rig| drop(rig.ended("d")))
+            }),
+            ("stopped", || group_of(ONCE, |rig| drop(rig.fails("d")))),
             ("killing, d told tidily", || {
                 group(|rig| drop(rig.kill(Target::Group(Gid(1)), true, Requester::Owner)))
             }),
@@ -271,6 +290,10 @@ fn the_table_of_a_group_is_what_the_controller_does() {
             ("run new", |rig| run(rig, "new", Some(1))),
             ("d ended, not clean", |rig| ended(rig, "d", false)),
             ("d gone", |rig| gone(rig, "d")),
+            ("delay over", |_| Event::DelayOver {
+                gid: Gid(1),
+                until_ms: 100,
+            }),
             ("kill", |rig| kill(rig, 1, false)),
             ("kill, tidy", |rig| kill(rig, 1, true)),
         ],

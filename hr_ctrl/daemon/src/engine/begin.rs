@@ -143,6 +143,7 @@ impl Engine {
             socket: Arc::clone(&standby.socket),
             began_ms,
             reaped: false,
+            exit: super::policy::Exit::default(),
             asked: false,
             told: false,
             clean: false,
@@ -304,6 +305,7 @@ fn same_start(old: &crate::site::StartSpec, new: &crate::site::StartSpec) -> boo
         program: old.program.clone(),
         stopped: old.stopped,
         in_place: old.in_place,
+        policy: old.policy.clone(),
         ..new.clone()
     };
     *old == other

@@ -87,7 +87,10 @@ impl Engine {
     }
 
     /// The life that runs has ended: restart path.
-    fn life_ended(&mut self, actor: ActorKey, notice: Notice) {
+    pub(super) fn life_ended(&mut self, actor: ActorKey, notice: Notice) {
+        if self.awaits_exit_code(actor, notice) {
+            return;
+        }
         self.forbid(actor);
         let Some(runtime) = self.actors.get_mut(&actor) else {
             return;
@@ -130,12 +133,14 @@ impl Engine {
         }
         let clean = runtime.control.is_clean(life.serial);
         (life.told, life.clean) = (true, clean);
+        let exit_code = life.exit.code();
         // Which of the two notices of an end comes first is the kernel's choice.
         runtime.last_pid = (!life.reaped).then_some(life.pid);
         let ended = Event::Ended {
             actor,
             life: life.no,
             clean,
+            exit_code,
             at_ms: clock::now_monotonic_ms(),
         };
         self.step(ended);
@@ -336,6 +341,11 @@ impl ActorRuntime {
         });
         let clean = self.control.clean.load(Ordering::Acquire);
         let errno = self.control.exec_errno.swap(0, Ordering::Relaxed);
+        let status_of_program = (errno == 0).then_some(status);
+        self.last_status = status_of_program;
+        if let Some(life) = self.life.as_mut().filter(|life| life.pid == pid) {
+            life.exit.status = status_of_program;
+        }
         let how = if errno != 0 {
             format!(
                 "exec failed: {}",

@@ -148,6 +148,7 @@ impl Engine {
                 last_life: Some(registration.life),
                 restarts: registration.restarts,
                 clean: registration.clean,
+                policy: self.policy_named(Some(registration.gid), entry.start.policy.as_ref()),
             });
             let Some(actor) = self.core.find_name(&name) else {
                 continue;
@@ -229,6 +230,7 @@ impl NewRuntime {
             last_serial: Serial(0),
             last_pid: None,
             last_end: None,
+            last_status: None,
             last_notice: None,
             failing: None,
             record: None,

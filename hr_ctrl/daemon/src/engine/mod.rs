@@ -8,7 +8,7 @@
 //! The restart path reads: [`ends`] (a life has ended, is anything left of it?) -> `step` ->
 //! [`begin`] (wake the standby); [`relay`] is the way round it, by which a failing life does that
 //! itself. [`stop`] ends the other members of a group. [`template`] keeps standbys ready, at the pace
-//! that [`pace`] sets, [`load`] brings images in, [`warm`] takes one that a life has made, [`forget`]
+//! that [`pace`] sets, [`policy`] has groups wait, [`load`] brings images in, [`warm`] takes one that a life has made, [`forget`]
 //! clears up, [`tell`] says what happened.
 
 mod adopt;
@@ -22,6 +22,7 @@ mod images;
 mod kept;
 mod load;
 mod pace;
+mod policy;
 mod relay;
 mod runtime;
 mod stop;
@@ -275,6 +276,12 @@ impl Engine {
             }
             Effect::GroupRestarts { gid, failed, badness } => {
                 self.group_restarts(gid, failed, badness);
+            }
+            Effect::Delay { gid, until_ms, delay_ms, attempt } => {
+                self.delay(gid, until_ms, delay_ms, attempt);
+            }
+            Effect::GaveUp { gid, failed, badness, reason } => {
+                self.say_gave_up(gid, failed, badness, reason);
             }
             Effect::Blocked { gid, names } => self.parts.output.say(blocked_message(gid, &names)),
             Effect::BadnessPassed { gid, badness } => self.parts.output.say(format!(

@@ -67,6 +67,8 @@ pub(crate) struct ActorRuntime {
     /// pid of the life before, whose end may still be reported, and how it ended.
     pub last_pid: Option<u32>,
     pub last_end: Option<String>,
+    /// What the kernel said of it, where it was the program that ended.
+    pub last_status: Option<WaitStatus>,
     /// How the last end was noticed.
     pub last_notice: Option<Notice>,
     /// The life whose fault handler has left a record that was not taken yet.
@@ -159,6 +161,8 @@ pub(crate) struct Life {
     pub generation: u32,
     /// Its template has reaped it.
     pub reaped: bool,
+    /// How it ended, for the policy of its group.
+    pub exit: super::policy::Exit,
     /// It was asked to stop by itself.
     pub asked: bool,
     /// The core knows of its end.
@@ -208,6 +212,8 @@ pub(crate) struct Restart {
     pub pid: Option<u32>,
     pub gid: Gid,
     pub badness: u32,
+    /// It comes after a delay.
+    pub waits: bool,
     /// How it ended, once that is known.
     pub how: Option<String>,
 }

@@ -49,6 +49,7 @@ impl Engine {
                     actor,
                     life,
                     clean,
+                    exit_code: None,
                     at_ms: clock::now_monotonic_ms(),
                 });
                 self.deferred.push_back(Event::Gone { actor, life });

@@ -29,6 +29,7 @@ impl Engine {
         let Some(runtime) = self.actors.get_mut(&failed) else {
             return;
         };
+        let waits = self.core.group(gid).is_some_and(|group| group.delay_ms > 0);
         let life = runtime.life.as_ref();
         let how = life
             .filter(|life| life.reaped)
@@ -37,6 +38,7 @@ impl Engine {
             pid: life.map(|life| life.pid),
             gid,
             badness,
+            waits,
             how,
         });
     }
@@ -63,8 +65,13 @@ impl Engine {
             };
             let Restart { gid, badness, .. } = restart;
             let how = restart.how.as_deref().unwrap_or("cause unknown");
+            let restarted = if restart.waits {
+                "restarts after a delay"
+            } else {
+                "restarted"
+            };
             self.parts.output.say(format!(
-                "HR_CTRL: {name} failed ({how}), group {gid} restarted (badness {badness})"
+                "HR_CTRL: {name} failed ({how}), group {gid} {restarted} (badness {badness})"
             ));
         }
     }

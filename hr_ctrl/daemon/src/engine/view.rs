@@ -116,6 +116,12 @@ impl Engine {
             alive: group.alive as u32,
             badness: group.badness,
             restarts: self.group_restarts.get(&group.gid).copied().unwrap_or(0),
+            state: group.state.as_str(),
+            attempts: group.attempts,
+            waits_ms: group
+                .delayed_until_ms
+                .map(|until| until.saturating_sub(clock::now_monotonic_ms())),
+            gave_up: group.gave_up.map(|give_up| give_up.reason.to_string()),
         });
         SiteStat {
             site,

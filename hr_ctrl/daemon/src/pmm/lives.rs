@@ -378,5 +378,6 @@ fn exec_spec(
         fresh_layout: false,
         stopped: false,
         notice: crate::site::Notice::default(),
+        policy: None,
     })
 }

@@ -11,6 +11,7 @@ use refrain_abi::{LifeNo, Serial};
 use refrain_image::StartKind;
 use refrain_sys::{Signal, clock, futex};
 
+use super::super::policy::{Exit, exit_code_of};
 use super::super::relay::Outcome;
 use super::super::runtime::{Begin, Life, Standby, TemplateRuntime};
 use super::super::{Engine, ends, template};
@@ -81,6 +82,7 @@ impl Engine {
         if let Some((status, clean)) = known.and_then(|own| own.end_of(dead)) {
             let clean = if clean { "clean, " } else { "" };
             runtime.last_end = Some(format!("{clean}{status}"));
+            runtime.last_status = Some(status);
         } else {
             runtime.last_pid = (dead != 0).then_some(dead);
             let status = ended.into_iter().find(|(ended, _)| *ended == dead);
@@ -187,6 +189,7 @@ impl Engine {
             began_ms: own.began_ms(),
             generation: child.generation,
             reaped: false,
+            exit: Exit::default(),
             asked: false,
             told: view.state == ActorState::Ending,
             clean: view.terminated_clean,
@@ -298,12 +301,15 @@ impl Engine {
         let clean = runtime.control.is_clean(serial);
         let pid = runtime.last_pid;
         let how = runtime.last_end.clone().filter(|_| pid.is_none());
+        let exit_code = how.is_some().then_some(runtime.last_status).flatten();
+        let exit_code = exit_code.and_then(exit_code_of);
         let at_ms = clock::now_monotonic_ms();
         let life = no;
         self.step(Event::Ended {
             actor,
             life,
             clean,
+            exit_code,
             at_ms,
         });
         if let Some(runtime) = self.actors.get_mut(&actor)
