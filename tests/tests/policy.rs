@@ -352,7 +352,7 @@ fn h33_the_configuration_names_policies_and_arun_goes_before_them() {
 }
 
 #[test]
-fn h33_a_policy_outlives_the_end_of_every_process() {
+fn h33_a_policy_outlives_the_end_of_everything() {
     let mut site = Options::new().keeps_bank().start();
     let policy = ["--max-restarts", "0", "--past-limit", "stop"];
     run_with(&site, 1, &policy, "a", &["park"]);

@@ -33,7 +33,7 @@ pub enum NoticeWord {
 #[derive(Clone, Debug, Args)]
 #[command(
     override_usage = "arun [-g GID [POLICY...]] [-S|-U] [-q] [-d] [-xip] [-n NAME] [--layout same|fresh] \
-                      [--notice fault|kernel] PATH [ARG...]"
+                      [--notice HOW] PATH [ARG...]"
 )]
 pub struct Arun {
     /// run it as a restartable actor of this restart group

@@ -58,8 +58,8 @@ impl Group {
 impl Controller {
     /// The controller that goes on from these memos. Actors keep their keys. An actor whose group
     /// has no memo is in a steady one; a group that nobody is in is dropped, unless it was being
-    /// killed: it is then terminated with [`crate::Event::Adopted`]. All counts as changed. What contradicts a memo before it (a
-    /// name or a key for the second time) or itself is left out.
+    /// killed: it is then terminated with [`crate::Event::Adopted`]. What contradicts itself or a
+    /// memo before it (a name or a key for the second time) is left out. All counts as changed.
     ///
     /// The caller reports what has happened meanwhile, then `Adopted`. Whatever was being loaded
     /// is reported as well, sooner or later: `Loaded` or `LoadFailed`.

@@ -125,9 +125,10 @@ impl Group {
 
 impl Controller {
     /// Whether a failure of this actor's life would be answered by its next life at once, whenever
-    /// it comes: it is direct, alone in a steady group, and the group's badness is below its limit even if
-    /// nothing of it expires, no delay would come, and the exit code does not matter. Such a life may be allowed to wake its successor itself; any other event
-    /// of its group or of the site may change the answer.
+    /// it comes: it is direct, alone in a steady group, the group's badness is below its limit even if
+    /// nothing of it expires, no delay would come, and the exit code does not matter. Such a life may be
+    /// allowed to wake its successor itself; any other event of its group or of the site may change the
+    /// answer.
     #[must_use]
     pub fn restarts_at_once(&self, key: ActorKey) -> bool {
         let Some(actor) = self.actors.get(&key) else {
