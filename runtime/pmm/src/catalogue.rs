@@ -17,41 +17,19 @@
 
 use std::io;
 
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::IntoBytes;
 
-use crate::layout::{
-    ADDRESS_LIMIT, Geometry, HEADER, Header, Kind, MAGIC, MAX_RECORDS, RECORD, SLOT, Slot, VERSION,
-};
-use crate::record::{ActorRecord, BlockRecord, Intent, Record, State};
-use crate::space::Window;
+use crate::layout::{Geometry, Kind, SLOT, Slot};
+use crate::record::{ActorRecord, BlockRecord, Intent, Record, Remains, State};
+use crate::slot::{Cell, Flaw, load_record, read_header};
 use crate::store::Store;
 
-/// Why the bytes of a catalogue are none of this version.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Flaw {
-    /// Another version.
-    Version(u32),
-    /// Damage, seen in the structure at this offset.
-    Damaged { what: String, offset: u64 },
-}
-
-impl Flaw {
-    pub(crate) fn damaged(what: impl Into<String>, offset: u64) -> Self {
-        Self::Damaged {
-            what: what.into(),
-            offset,
-        }
-    }
-}
-
-/// Which slot of a record counts.
-#[derive(Clone, Copy, Debug, Default)]
-struct Cell {
-    /// Its sequence number; 0: neither slot counts.
-    seq: u64,
-    /// 0 or 1.
-    slot: u8,
-}
+/// Nothing was given a number yet.
+const NONE: Remains = Remains {
+    id: 0,
+    addr: 0,
+    size: 0,
+};
 
 /// The records of one kind.
 #[derive(Debug)]
@@ -60,21 +38,31 @@ pub(crate) struct Table<T> {
     values: Vec<Option<T>>,
     /// Every record below this one is used.
     used_below: usize,
+    /// What was given a number last, be it there or not.
+    last: Remains,
 }
 
 impl<T: Record> Table<T> {
-    fn fresh(geometry: &Geometry, values: impl IntoIterator<Item = T>) -> Self {
+    /// With these values, and where there is room a free record that keeps `last`.
+    fn fresh(geometry: &Geometry, values: impl IntoIterator<Item = T>, last: Remains) -> Self {
         let count = geometry.count(T::KIND) as usize;
         let mut values: Vec<_> = values.into_iter().map(Some).collect();
         let used = Cell { seq: 1, slot: 0 };
         let mut cells = vec![used; values.len()];
         values.resize_with(count, || None);
         cells.resize(count, Cell::default());
-        Self {
+        let mut table = Self {
             cells,
             values,
             used_below: 0,
+            last,
+        };
+        if last != Remains::default()
+            && let Some(grave) = table.first_free()
+        {
+            table.cells[grave as usize] = used;
         }
+        table
     }
 
     fn load(geometry: &Geometry, bytes: &[u8]) -> Result<Self, Flaw> {
@@ -83,11 +71,13 @@ impl<T: Record> Table<T> {
             cells: Vec::with_capacity(count as usize),
             values: Vec::new(),
             used_below: 0,
+            last: Remains::default(),
         };
         for index in 0..count {
-            let (cell, value) = load_record(geometry.at(T::KIND, index), index, bytes)?;
-            table.cells.push(cell);
-            table.values.push(value);
+            let found = load_record(geometry.at(T::KIND, index), index, bytes)?;
+            table.cells.push(found.cell);
+            table.values.push(found.value);
+            table.last = table.last.max(found.remains);
         }
         Ok(table)
     }
@@ -102,6 +92,11 @@ impl<T: Record> Table<T> {
         (0u32..)
             .zip(&self.values)
             .filter_map(|(index, value)| Some((index, value.as_ref()?)))
+    }
+
+    /// What was given a file number last, be it there or not.
+    pub(crate) fn last(&self) -> Remains {
+        self.last
     }
 
     /// The first free record.
@@ -123,13 +118,18 @@ impl<T: Record> Table<T> {
             seq: cell.seq.saturating_add(1),
             slot: if cell.seq == 0 { 0 } else { 1 - cell.slot },
         };
-        let payload = value.as_ref().map_or([0; _], T::encode);
+        let payload = match (&value, &self.values[index as usize]) {
+            (Some(value), _) => value.encode(),
+            (None, Some(old)) => T::grave(T::remains(&old.encode())),
+            (None, None) => T::grave(Remains::default()),
+        };
         let slot = Slot::new(T::KIND, index, next.seq, payload);
         let at = geometry.at(T::KIND, index) + u64::from(next.slot) * SLOT as u64;
         store.commit(at, 0)?;
         store.put(at + 8, &slot.as_bytes()[8..])?;
         store.commit(at, slot.commit.get())?;
         *cell = next;
+        self.last = self.last.max(T::remains(&payload));
         if value.is_none() {
             self.used_below = self.used_below.min(index as usize);
         }
@@ -140,123 +140,16 @@ impl<T: Record> Table<T> {
     }
 
     fn parts(&self, geometry: &Geometry, parts: &mut Vec<(u64, Vec<u8>)>) {
-        for (index, value) in self.iter() {
-            let slot = Slot::new(T::KIND, index, 1, value.encode());
+        for ((index, value), cell) in (0u32..).zip(&self.values).zip(&self.cells) {
+            if cell.seq == 0 {
+                continue;
+            }
+            let grave = || T::grave(self.last);
+            let payload = value.as_ref().map_or_else(grave, T::encode);
+            let slot = Slot::new(T::KIND, index, 1, payload);
             parts.push((geometry.at(T::KIND, index), slot.as_bytes().to_vec()));
         }
     }
-}
-
-fn load_record<T: Record>(at: u64, index: u32, bytes: &[u8]) -> Result<(Cell, Option<T>), Flaw> {
-    let mut best = Cell::default();
-    let mut payload = None;
-    for number in 0..2u8 {
-        let offset = at + u64::from(number) * SLOT as u64;
-        let Some(slot) = read_slot(offset, T::KIND, index, bytes)? else {
-            continue;
-        };
-        if slot.seq.get() == best.seq {
-            return Err(Flaw::damaged("two slots of the same age", offset));
-        }
-        if slot.seq.get() > best.seq {
-            best = Cell {
-                seq: slot.seq.get(),
-                slot: number,
-            };
-            payload = Some(slot.payload);
-        }
-    }
-    let Some(payload) = payload else {
-        return Ok((best, None));
-    };
-    let offset = at + u64::from(best.slot) * SLOT as u64;
-    let value = T::decode(&payload).map_err(|what| Flaw::damaged(what, offset))?;
-    Ok((best, value))
-}
-
-/// What a record says.
-///
-/// # Errors
-/// The [`Flaw`] that a bank with this record is refused for.
-pub(crate) fn record_at<T: Record>(at: u64, index: u32, bytes: &[u8]) -> Result<Option<T>, Flaw> {
-    load_record(at, index, bytes).map(|(_, value)| value)
-}
-
-/// A slot of the record `index` of this kind; `None`: it holds nothing.
-///
-/// # Errors
-/// The [`Flaw`] of a slot that neither holds nothing nor counts.
-pub(crate) fn read_slot(
-    offset: u64,
-    kind: Kind,
-    index: u32,
-    bytes: &[u8],
-) -> Result<Option<Slot>, Flaw> {
-    let slot = slot_at(bytes, offset)?;
-    if slot.commit.get() == 0 {
-        return Ok(None);
-    }
-    if slot.commit.get() != slot.expected_commit() {
-        return Err(Flaw::damaged("the checksum of a record is wrong", offset));
-    }
-    if slot.kind.get() != kind as u32 || slot.index.get() != index {
-        return Err(Flaw::damaged("a record of another place", offset));
-    }
-    Ok(Some(slot))
-}
-
-fn slot_at(bytes: &[u8], offset: u64) -> Result<Slot, Flaw> {
-    let start = offset as usize;
-    bytes
-        .get(start..start + SLOT)
-        .and_then(|bytes| Slot::read_from_bytes(bytes).ok())
-        .ok_or_else(|| Flaw::damaged("the catalogue ends early", bytes.len() as u64))
-}
-
-/// Reads a header: what a catalogue was made with.
-///
-/// # Errors
-/// [`Flaw`], when the bytes are no header of this version.
-pub(crate) fn read_header(bytes: &[u8]) -> Result<Geometry, Flaw> {
-    let Some(header) = bytes
-        .get(..HEADER)
-        .and_then(|bytes| Header::read_from_bytes(bytes).ok())
-    else {
-        return Err(Flaw::damaged(
-            "the catalogue is shorter than its header",
-            bytes.len() as u64,
-        ));
-    };
-    if header.magic != MAGIC {
-        return Err(Flaw::damaged(
-            "the catalogue does not begin with RFRNBANK",
-            0,
-        ));
-    }
-    if header.version.get() != VERSION {
-        return Err(Flaw::Version(header.version.get()));
-    }
-    if header.crc.get() != header.checksum() {
-        return Err(Flaw::damaged("the checksum of the header is wrong", 0));
-    }
-    let geometry = header.geometry();
-    let sound = u64::from(header.record_size.get()) == RECORD
-        && header.file_size.get() == geometry.file_size()
-        && is_sound(&geometry);
-    if !sound {
-        return Err(Flaw::damaged("the sizes in the header do not agree", 0));
-    }
-    Ok(geometry)
-}
-
-/// Whether there can be a catalogue of this geometry.
-pub(crate) fn is_sound(geometry: &Geometry) -> bool {
-    let Window { base, size } = geometry.window;
-    geometry.max_blocks.max(geometry.max_actors) <= MAX_RECORDS
-        && geometry.page_size.is_power_of_two()
-        && base
-            .checked_add(size)
-            .is_some_and(|end| end <= ADDRESS_LIMIT)
 }
 
 /// Everything that a catalogue says.
@@ -275,10 +168,10 @@ impl Catalogue {
     pub(crate) fn fresh(geometry: Geometry, state: State) -> Self {
         Self {
             geometry,
-            state: Table::fresh(&geometry, [state]),
-            intent: Table::fresh(&geometry, []),
-            blocks: Table::fresh(&geometry, []),
-            actors: Table::fresh(&geometry, []),
+            state: Table::fresh(&geometry, [state], NONE),
+            intent: Table::fresh(&geometry, [], NONE),
+            blocks: Table::fresh(&geometry, [], NONE),
+            actors: Table::fresh(&geometry, [], NONE),
             poisoned: false,
         }
     }
@@ -293,10 +186,10 @@ impl Catalogue {
     ) -> Self {
         Self {
             geometry,
-            state: Table::fresh(&geometry, [state]),
-            intent: Table::fresh(&geometry, intent),
-            blocks: Table::fresh(&geometry, blocks),
-            actors: Table::fresh(&geometry, actors),
+            state: Table::fresh(&geometry, [state], NONE),
+            intent: Table::fresh(&geometry, intent, NONE),
+            blocks: Table::fresh(&geometry, blocks, NONE),
+            actors: Table::fresh(&geometry, actors, NONE),
             poisoned: false,
         }
     }
@@ -305,13 +198,18 @@ impl Catalogue {
     pub(crate) fn rebuilt(&self, geometry: Geometry) -> Self {
         Self {
             geometry,
-            state: Table::fresh(&geometry, [*self.state()]),
-            intent: Table::fresh(&geometry, []),
+            state: Table::fresh(&geometry, [*self.state()], NONE),
+            intent: Table::fresh(&geometry, [], NONE),
             blocks: Table::fresh(
                 &geometry,
                 self.blocks.iter().map(|(_, block)| block.clone()),
+                self.blocks.last,
             ),
-            actors: Table::fresh(&geometry, self.actors.iter().map(|(_, actor)| *actor)),
+            actors: Table::fresh(
+                &geometry,
+                self.actors.iter().map(|(_, actor)| *actor),
+                self.actors.last,
+            ),
             poisoned: false,
         }
     }
@@ -347,7 +245,7 @@ impl Catalogue {
         Ok(catalogue)
     }
 
-    /// The bytes of a new file that holds all this; what lies between them is zero.
+    /// The bytes of a new file that holds all this, as long as nothing has changed in it; what lies between them is zero.
     pub(crate) fn parts(&self) -> Vec<(u64, Vec<u8>)> {
         let mut parts = vec![(0, self.geometry.header().as_bytes().to_vec())];
         self.state.parts(&self.geometry, &mut parts);
@@ -430,6 +328,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use refrain_abi::Aid;
+
+    use crate::space::Window;
 
     fn image() -> Vec<u8> {
         let geometry = Geometry {

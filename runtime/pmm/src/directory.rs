@@ -17,10 +17,11 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, fstat, openat};
 use rustix::io::Errno;
 
-use crate::catalogue::{Catalogue, read_header};
+use crate::catalogue::Catalogue;
 use crate::error::OpenError;
 use crate::layout::HEADER;
 use crate::open::{io_error, not_a_bank};
+use crate::slot::read_header;
 use crate::store::CATALOGUE;
 
 /// How often the directory is looked up again when it is removed under our hands.

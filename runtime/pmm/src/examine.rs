@@ -16,11 +16,11 @@ use std::io;
 
 use refrain_abi::Aid;
 
-use crate::catalogue::{Flaw, read_slot, record_at};
 use crate::consistency::Accepted;
 use crate::layout::{Geometry, Kind, SLOT};
 use crate::record::{ActorRecord, BlockRecord, Intent, Record, State};
 use crate::salvage::geometry_of;
+use crate::slot::{Flaw, read_slot, record_at};
 use crate::store::{CATALOGUE_GONE, CATALOGUE_NEW, FileInfo, Numbered, Store};
 
 /// How far aids go on when the last state of their floor is lost: more than are given out between

@@ -12,7 +12,7 @@
 //! recover    reading it back and finishing what was begun: the same code after every crash
 //! bank       blocks: allocate, free, grant · intent: changes that span records
 //! registry   registrations and aids · inventory: what there is
-//! catalogue  records in memory and in their slots: how a change is committed
+//! catalogue  records in memory and in their slots: how a change is committed · slot: reading them
 //! layout     the bytes (docs/bank-format.md) · record: values ↔ bytes
 //! store      every step on the medium · calls: every call that changes it · mapping: the mapped
 //!            catalogue (the only unsafe)
@@ -61,6 +61,7 @@ mod recover;
 mod registry;
 mod repair;
 mod salvage;
+mod slot;
 mod space;
 mod store;
 mod survey;

@@ -17,13 +17,14 @@ use refrain_abi::tunables::Tunables;
 use rustix::io::Errno;
 
 use crate::bank::Bank;
-use crate::catalogue::{Catalogue, read_header};
+use crate::catalogue::Catalogue;
 use crate::directory::{lock_directory, sync_above};
 use crate::error::OpenError;
 use crate::intent::remove_files;
 use crate::layout::{ADDRESS_LIMIT, Geometry, HEADER, MAX_RECORDS};
 use crate::record::State;
 use crate::recover::{CURE, assemble, recover};
+use crate::slot::read_header;
 use crate::space::Window;
 use crate::store::{
     CATALOGUE, CATALOGUE_GONE, CATALOGUE_NEW, DirStore, LOST_AND_FOUND, Medium, Numbered, Store,

@@ -12,6 +12,19 @@ use crate::layout::{
 };
 use crate::registry::{MAX_SPEC, Running};
 
+/// What a record still says of what it held when it is free: a file number and an address. Those that
+/// were given out last are not given out again at once, whoever opens the bank in between: an actor that
+/// runs on may know them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Remains {
+    /// The number of the file.
+    pub id: u64,
+    /// A block's address.
+    pub addr: u64,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
 /// A value that a record can hold, or nothing.
 pub(crate) trait Record: Sized {
     /// Its kind of record.
@@ -25,6 +38,16 @@ pub(crate) trait Record: Sized {
     /// # Errors
     /// What makes no sense.
     fn decode(payload: &[u8; PAYLOAD]) -> Result<Option<Self>, &'static str>;
+
+    /// What a payload says of a file, be the record used or free.
+    fn remains(_payload: &[u8; PAYLOAD]) -> Remains {
+        Remains::default()
+    }
+
+    /// The payload of a free record that keeps this.
+    fn grave(_remains: Remains) -> [u8; PAYLOAD] {
+        [0; PAYLOAD]
+    }
 }
 
 /// What the bank remembers of the controllers that opened it.
@@ -217,6 +240,23 @@ impl Record for BlockRecord {
             granted: granted.iter().map(|gid| Gid(gid.get())).collect(),
         }))
     }
+
+    fn remains(payload: &[u8; PAYLOAD]) -> Remains {
+        let bytes: BlockBytes = read_payload(payload);
+        Remains {
+            id: bytes.id.get(),
+            addr: bytes.addr.get(),
+            size: bytes.size.get(),
+        }
+    }
+
+    fn grave(remains: Remains) -> [u8; PAYLOAD] {
+        let mut bytes: BlockBytes = read_payload(&[0; PAYLOAD]);
+        bytes.id = remains.id.into();
+        bytes.addr = remains.addr.into();
+        bytes.size = remains.size.into();
+        payload_of(&bytes)
+    }
 }
 
 impl Record for ActorRecord {
@@ -276,6 +316,20 @@ impl Record for ActorRecord {
             spec_len: bytes.spec_len.get(),
             spec_crc: bytes.spec_crc.get(),
         }))
+    }
+
+    fn remains(payload: &[u8; PAYLOAD]) -> Remains {
+        let bytes: ActorBytes = read_payload(payload);
+        Remains {
+            id: bytes.spec_id.get(),
+            ..Remains::default()
+        }
+    }
+
+    fn grave(remains: Remains) -> [u8; PAYLOAD] {
+        let mut bytes: ActorBytes = read_payload(&[0; PAYLOAD]);
+        bytes.spec_id = remains.id.into();
+        payload_of(&bytes)
     }
 }
 

@@ -11,12 +11,13 @@ use std::path::Path;
 use refrain_abi::ActorName;
 
 use crate::bank::Bank;
-use crate::catalogue::{Catalogue, Flaw, read_header};
+use crate::catalogue::Catalogue;
 use crate::consistency::Accepted;
 use crate::error::OpenError;
 use crate::layout::{Geometry, HEADER, Kind, VERSION};
 use crate::open::{self, opening_state};
 use crate::record::ActorRecord;
+use crate::slot::{Flaw, read_header};
 use crate::store::{CATALOGUE, CATALOGUE_GONE, CATALOGUE_NEW, Numbered, Store};
 
 /// What a person can do about damage.
@@ -175,11 +176,14 @@ pub(crate) fn assemble(
     actors: Actors,
 ) -> Bank {
     let geometry = *catalogue.geometry();
-    let blocks = || catalogue.blocks().iter().map(|(_, block)| block);
-    let ids = blocks()
-        .map(|block| block.id)
-        .chain(catalogue.actors().iter().map(|(_, actor)| actor.spec_id));
-    let ends = blocks().map(|block| block.addr + block.size + u64::from(geometry.page_size));
+    let blocks = catalogue.blocks().iter();
+    let used = blocks.map(|(_, block)| block.size).sum();
+    // Where the last controller stopped, though what it gave out last may be free again.
+    let (block, actor) = (catalogue.blocks().last(), catalogue.actors().last());
+    let behind = block
+        .addr
+        .saturating_add(block.size)
+        .saturating_add(u64::from(geometry.page_size));
     Bank {
         dir: dir.into(),
         names: catalogue
@@ -188,9 +192,9 @@ pub(crate) fn assemble(
             .map(|(index, block)| (block.name, index))
             .collect(),
         actors,
-        used: blocks().map(|block| block.size).sum(),
-        next_id: ids.max().map_or(1, |id| id.wrapping_add(1)),
-        cursor: ends.max().unwrap_or(geometry.window.base),
+        used,
+        next_id: block.id.max(actor.id).saturating_add(1),
+        cursor: behind.max(geometry.window.base),
         rebooted: false,
         store,
         catalogue,

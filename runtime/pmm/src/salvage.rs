@@ -14,11 +14,11 @@ use std::collections::HashMap;
 use refrain_abi::tunables::Tunables;
 use zerocopy::FromBytes;
 
-use crate::catalogue::{Flaw, is_sound, read_header, read_slot, record_at};
 use crate::layout::{
     ADDRESS_LIMIT, BLOCKS_AT, Geometry, HEADER, Header, Kind, MAX_RECORDS, RECORD, SLOT,
 };
 use crate::record::BlockRecord;
+use crate::slot::{Flaw, is_sound, read_header, read_slot, record_at};
 use crate::space::Window;
 
 /// What a catalogue was made with, as far as it can be told, and what is wrong with its header.

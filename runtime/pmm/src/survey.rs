@@ -19,7 +19,6 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::access::Owner;
-use crate::catalogue::read_header;
 use crate::error::{CheckError, OpenError};
 use crate::examine::{Damage, ExamineError, Examined, examine};
 use crate::holder::holder;
@@ -28,6 +27,7 @@ use crate::inventory::BlockInfo;
 use crate::layout::{HEADER, MAX_CATALOGUE, VERSION};
 use crate::record::Intent;
 use crate::registry::Running;
+use crate::slot::read_header;
 use crate::store::{
     CATALOGUE, CATALOGUE_GONE, CATALOGUE_NEW, DirStore, LOST_AND_FOUND, Medium, Numbered, Store,
 };

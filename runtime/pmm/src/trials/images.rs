@@ -7,13 +7,13 @@
 
 use super::bench::{Bench, May, Place, Reopened, TEARS, number, pieces, torn};
 use super::chance::Chance;
-use super::medium::Image;
+use super::medium::{Image, Kept};
 use super::tally::Cut;
 use super::world::{Change, OPERATIONS, World};
 use crate::Medium;
 
 /// How many images are opened where nobody says.
-const IMAGES: u64 = 8_000;
+const IMAGES: u64 = 10_000;
 
 fn allowed(done: usize, change: &Change) -> May {
     match done {
@@ -23,8 +23,16 @@ fn allowed(done: usize, change: &Change) -> May {
     }
 }
 
+fn can_tear(call: &Kept) -> bool {
+    match call {
+        Kept::Write(_, _, bytes) => bytes.len() > 8,
+        Kept::Provide(..) => true,
+        _ => false,
+    }
+}
+
 /// The first `done` calls made.
-fn prefix(base: &Image, calls: &[super::medium::Kept], done: usize) -> Image {
+fn prefix(base: &Image, calls: &[Kept], done: usize) -> Image {
     let mut image = base.clone();
     calls[..done].iter().for_each(|call| image.call(call));
     image
@@ -78,9 +86,16 @@ fn recoveries(bench: &mut Bench, change: &Change, image: &Image, opened: &Reopen
 fn sample(bench: &mut Bench, change: &Change, place: &mut Place, chance: &mut Chance) {
     let (mut base, mut calls, mut cut) = (change.base.clone(), change.calls.clone(), Cut::Whole);
     loop {
-        let done = chance.below(calls.len() as u64 + 1) as usize;
+        let mut done = chance.below(calls.len() as u64 + 1) as usize;
+        let tear = !chance.one_in(3);
+        if tear {
+            let all = calls.iter().enumerate();
+            let long = all.filter(|(_, call)| can_tear(call)).map(|(at, _)| at);
+            let long: Vec<_> = long.chain([done]).collect();
+            done = chance.of(&long);
+        }
         let mut image = prefix(&base, &calls, done);
-        let part = calls.get(done).filter(|_| !chance.one_in(3));
+        let part = calls.get(done).filter(|_| tear);
         let part = part.and_then(|call| torn(&image, call, chance));
         place.at = format!("{cut} behind call {done} of {}, {part:?} done", calls.len());
         let may = match (cut, &part) {

@@ -88,8 +88,15 @@ fn owner(chance: &mut Chance) -> Owner {
     chance.of(&[ONE, ONE, Owner::Group(Gid(2)), Owner::Ordinary, Owner::Site])
 }
 
-fn block_name(chance: &mut Chance) -> BlockName {
-    name(chance.of(&["a", "b", "c", "d", "e", "f", "g", "h"]))
+/// A block and who asks for it: mostly one that is there, and its owner.
+fn block_and_owner(bank: &Bank, chance: &mut Chance) -> (BlockName, Owner) {
+    let blocks = bank.blocks();
+    if blocks.is_empty() || chance.one_in(8) {
+        let name = name(chance.of(&["a", "b", "c", "d", "e", "f", "g", "h"]));
+        return (name, owner(chance));
+    }
+    let block = &blocks[chance.below(blocks.len() as u64) as usize];
+    (block.name, block.owner)
 }
 
 fn actor_name(chance: &mut Chance) -> BlockName {
@@ -133,7 +140,10 @@ impl World {
 
     /// An operation by chance: mostly one on the open bank.
     pub(super) fn any(&mut self, chance: &mut Chance) -> Option<Change> {
-        let what = if chance.one_in(8) {
+        // What empties the bank comes seldom, so that there is something in it.
+        let what = if chance.one_in(2) {
+            chance.of(&["allocate", "allocate", "register", "register again"])
+        } else if chance.one_in(8) {
             chance.of(&OPERATIONS[ON_OPEN_BANK..])
         } else {
             chance.of(&OPERATIONS[..ON_OPEN_BANK])
@@ -224,7 +234,8 @@ impl World {
         let bank = self.bank.as_mut().expect("a world has a bank after `make`");
         match what {
             "allocate" => {
-                let (name, by) = (block_name(chance), owner(chance));
+                let name = name(chance.of(&["a", "b", "c", "d", "e", "f", "g", "h"]));
+                let by = owner(chance);
                 let size = PAGE * (1 + chance.below(3));
                 let block = bank.allocate(name, size, key(chance), by)?;
                 if !block.existed {
@@ -232,17 +243,21 @@ impl World {
                     self.made = Some((file, block.fd, block.size));
                 }
             }
-            "free" => bank.free(block_name(chance), owner(chance))?,
+            "free" => {
+                let (name, by) = block_and_owner(bank, chance);
+                bank.free(name, by)?;
+            }
             "free_all" => drop(bank.free_all(key(chance), owner(chance))?),
             "grant" => {
                 let to = Gid(1 + chance.below(12) as u32);
-                bank.grant(block_name(chance), to, owner(chance))?;
+                let (name, by) = block_and_owner(bank, chance);
+                bank.grant(name, to, by)?;
             }
             "end of a group" => drop(bank.terminate_group(Gid(1 + chance.below(2) as u32))?),
             "register" | "register again" => {
                 let gid = 1 + chance.below(3) as u32;
                 // Now and then more than a page of start data, or none.
-                let len = [0, 20, 600, 5000][chance.below(4) as usize];
+                let len = chance.of(&[0, 20, 600, 5000, 5000]);
                 let mut new = registration("w", gid, &vec![chance.below(255) as u8 + 1; len]);
                 new.name = actor_name(chance);
                 let again = bank.registrations().iter().any(|it| it.name == new.name);
