@@ -214,10 +214,16 @@ impl Calls {
         if self.medium == Medium::Ram {
             return Ok(());
         }
-        let fd = self.open(folder, OFlags::RDONLY | OFlags::DIRECTORY)?;
-        let synced = self
-            .tell(Call::SyncNames(folder))
-            .and_then(|()| Ok(fsync(fd)?));
+        let below = match folder {
+            // No new fd: there may be none left.
+            "." => None,
+            _ => Some(self.open(folder, OFlags::RDONLY | OFlags::DIRECTORY)?),
+        };
+        let told = self.tell(Call::SyncNames(folder));
+        let synced = told.and_then(|()| match below {
+            Some(folder) => folder.sync_all(),
+            None => Ok(fsync(&self.dir)?),
+        });
         self.note(synced)
     }
 

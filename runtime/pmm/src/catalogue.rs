@@ -245,7 +245,7 @@ impl Catalogue {
         Ok(catalogue)
     }
 
-    /// The bytes of a new file that holds all this, as long as nothing has changed in it; what lies between them is zero.
+    /// The bytes of a new file that holds all this, as long as nothing has changed in it; else it is zero.
     pub(crate) fn parts(&self) -> Vec<(u64, Vec<u8>)> {
         let mut parts = vec![(0, self.geometry.header().as_bytes().to_vec())];
         self.state.parts(&self.geometry, &mut parts);

@@ -167,3 +167,26 @@ fn h31_a_killed_controllers_bank_opens_whole() {
     let disk = tempfile::tempdir().unwrap();
     kill_again_and_again(disk.path(), ROUNDS / 4);
 }
+
+#[test]
+fn h11_what_was_freed_last_is_not_given_out_again_by_the_next_controller() {
+    let memory = tempfile::tempdir_in("/dev/shm").unwrap();
+    let (last, key) = (name(0), DeletionKey::Opaque([3; 32]));
+    let mut known: Vec<(u64, u64)> = Vec::new();
+    for pages in [64, 65, 65] {
+        let (mut bank, _) = Bank::open(&BankOptions {
+            size: pages * PAGE,
+            ..options(memory.path())
+        })
+        .unwrap();
+        let addr = bank
+            .allocate(last, PAGE, key, Owner::Ordinary)
+            .unwrap()
+            .addr;
+        let id = bank.block_id(last).unwrap();
+        assert!(known.iter().all(|(other, at)| id > *other && addr > *at));
+        known.push((id, addr));
+        // An actor that runs on may have it mapped still.
+        bank.free(last, Owner::Ordinary).unwrap();
+    }
+}

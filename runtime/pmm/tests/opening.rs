@@ -326,32 +326,6 @@ fn h11_the_address_window_of_a_bank_stays_whatever_is_configured() {
 }
 
 #[test]
-fn h11_what_was_freed_last_is_not_given_out_again_by_the_next_controller() {
-    let root = memory();
-    let options = furnished(&root);
-    let mut known = Vec::new();
-    for (turn, size) in [
-        (0, options.size),
-        (1, options.size + PAGE),
-        (2, options.size + PAGE),
-    ] {
-        let grown = BankOptions {
-            size,
-            ..options.clone()
-        };
-        let (mut bank, _) = Bank::open(&grown).unwrap();
-        let block = bank.allocate(name("last"), PAGE, KEY, ONE).unwrap();
-        let id = bank.block_id(name("last")).unwrap();
-        for (other, addr) in &known {
-            assert!(id > *other && block.addr > *addr, "turn {turn}");
-        }
-        known.push((id, block.addr));
-        // An actor that runs on may have it mapped; its controller is killed.
-        bank.free(name("last"), ONE).unwrap();
-    }
-}
-
-#[test]
 fn tunables_that_make_no_bank_are_refused_and_nothing_is_made() {
     let root = memory();
     let good = options(&root.path().join("bank"));
