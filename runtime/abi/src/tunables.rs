@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::PolicyParts;
+use crate::limits::ActorTunables;
 
 /// Every tunable of a site.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -22,6 +23,9 @@ pub struct Tunables {
     /// The restart policies of single groups, by gid.
     #[serde(default)]
     pub groups: BTreeMap<u32, PolicyParts>,
+    /// Actors by name.
+    #[serde(default)]
+    pub actors: BTreeMap<String, ActorTunables>,
 }
 
 /// Tunables of the bank.

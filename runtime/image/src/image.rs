@@ -18,7 +18,7 @@ use refrain_sys::memfd;
 use rustix::fs::{Access, AtFlags, Mode, OFlags};
 
 use crate::elf::{self, Elf, ElfError};
-use crate::{interpreter, script};
+use crate::{interpreter, script, wrapper};
 
 /// Why a file can't be an image: one line, with the path and the cure.
 #[derive(Debug, thiserror::Error)]
@@ -137,7 +137,21 @@ impl Image {
     /// # Errors
     /// [`ImageError`], which says what is wrong with the file.
     pub fn load(path: &Path) -> Result<Self, ImageError> {
-        Self::load_from(path, &Where::Memory(None))
+        Self::load_from(path, &Where::Memory(None), wrapper::behind)
+    }
+
+    /// As [`Image::load`] or [`Image::in_place`], for a user who is not the controller's: executes
+    /// nothing, and so asks no version manager what its wrapper means.
+    ///
+    /// # Errors
+    /// [`ImageError`], which says what is wrong with the file.
+    pub fn load_for_another(path: &Path, in_place: bool) -> Result<Self, ImageError> {
+        let place = if in_place {
+            Where::InPlace
+        } else {
+            Where::Memory(None)
+        };
+        Self::load_from(path, &place, |_, _| None)
     }
 
     /// As [`Image::load`]; where executable memfds are refused, the image is a file without a name
@@ -146,7 +160,7 @@ impl Image {
     /// # Errors
     /// [`ImageError`], which says what is wrong with the file.
     pub fn load_in(path: &Path, fallback: &Path) -> Result<Self, ImageError> {
-        Self::load_from(path, &Where::Memory(Some(fallback)))
+        Self::load_from(path, &Where::Memory(Some(fallback)), wrapper::behind)
     }
 
     /// The program's file itself as the image (SPEC H7, `-xip`): whoever changes the file changes
@@ -155,10 +169,14 @@ impl Image {
     /// # Errors
     /// [`ImageError`], which says what is wrong with the file.
     pub fn in_place(path: &Path) -> Result<Self, ImageError> {
-        Self::load_from(path, &Where::InPlace)
+        Self::load_from(path, &Where::InPlace, wrapper::behind)
     }
 
-    fn load_from(path: &Path, place: &Where<'_>) -> Result<Self, ImageError> {
+    fn load_from(
+        path: &Path,
+        place: &Where<'_>,
+        behind: impl Fn(&Path, &Path) -> Option<PathBuf>,
+    ) -> Result<Self, ImageError> {
         let (file, real) = open_checked(path)?;
         let front = front_of(&file, &real)?;
         if !front.starts_with(b"#!") {
@@ -171,7 +189,7 @@ impl Image {
         let bytes = rustix::fs::fstat(&fd)
             .map_err(|error| fail(error.into()))?
             .st_size;
-        let interpreter = interpreter::find(path, &front)?;
+        let interpreter = interpreter::find(path, &front, behind)?;
         let mut image = Self::from_program(&interpreter.file, &interpreter.path, place)?;
         image.size += bytes.unsigned_abs();
         image.script = Some(Script {

@@ -13,7 +13,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::image::{ImageError, find_in_path, front_of, open_checked};
-use crate::{script, wrapper};
+use crate::script;
 
 /// How many `#!` lines are followed: as many as the kernel does.
 const MAX_NESTING: usize = 5;
@@ -30,14 +30,19 @@ pub(crate) struct Interpreter {
     pub(crate) arguments: Vec<CString>,
 }
 
-/// Finds the program that runs the script at `path`, whose first bytes are `front`.
-pub(crate) fn find(path: &Path, front: &[u8]) -> Result<Interpreter, ImageError> {
+/// Finds the program that runs the script at `path`, whose first bytes are `front`; `behind` is
+/// [`crate::wrapper::behind`], or nothing where nothing may be executed.
+pub(crate) fn find(
+    path: &Path,
+    front: &[u8],
+    behind: impl Fn(&Path, &Path) -> Option<PathBuf>,
+) -> Result<Interpreter, ImageError> {
     let mut front = front.to_vec();
     let mut arguments = Vec::new();
     for _ in 0..MAX_NESTING {
         let (named, mut words) = named_by(&front, path)?;
         let beside = path.parent().unwrap_or(Path::new("/"));
-        let interpreter = wrapper::behind(&named, beside).unwrap_or(named);
+        let interpreter = behind(&named, beside).unwrap_or(named);
         words.append(&mut arguments);
         arguments = words;
         let unusable = |error: ImageError| ImageError::Interpreter {

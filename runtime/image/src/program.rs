@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use refrain_abi::ActorName;
+use refrain_sys::user::Credentials;
 
 use crate::Image;
 
@@ -30,6 +31,12 @@ pub struct Program {
     pub umask: Option<u32>,
     /// Its resource limits: RLIMIT number, soft, hard.
     pub rlimits: Vec<(u32, u64, u64)>,
+    /// Its nice value; `None` for the controller's.
+    pub nice: Option<i32>,
+    /// Whose rights it has; `None` for the controller's.
+    pub credentials: Option<Credentials>,
+    /// Whether nothing it executes gives it more rights.
+    pub no_new_privs: bool,
     /// Whether each template gets an address layout of its own (`layout = fresh`).
     pub fresh_layout: bool,
     /// Whether its lives have handlers of faults.

@@ -109,11 +109,13 @@ impl Template {
         page: BorrowedFd<'_>,
         cgroup: Option<BorrowedFd<'_>>,
     ) -> io::Result<Self> {
-        Self::spawn_with_output(program, start, page, cgroup, None, io::stderr().as_fd())
+        let output = io::stderr();
+        Self::spawn_with_output(program, start, page, cgroup, &[], None, output.as_fd())
     }
 
     /// As [`Template::spawn`], with somewhere for what the loader and constructors print: a library
-    /// that is missing is only said there. `members` is the open `cgroup.procs` of the actor, for
+    /// that is missing is only said there. `joins` are the `cgroup.procs` of version 1 that it is to be in
+    /// besides. `members` is the open `cgroup.procs` of the actor, for
     /// reading: without it a failing life can't wake its successor, and no life has a keeper.
     ///
     /// # Errors
@@ -123,6 +125,7 @@ impl Template {
         start: StartKind,
         page: BorrowedFd<'_>,
         cgroup: Option<BorrowedFd<'_>>,
+        joins: &[BorrowedFd<'_>],
         members: Option<BorrowedFd<'_>>,
         output: BorrowedFd<'_>,
     ) -> io::Result<Self> {
@@ -158,6 +161,10 @@ impl Template {
             .rlimits(&program.rlimits)
             .fds(&fds)
             .cgroup(cgroup)
+            .joins(joins)
+            .nice(program.nice)
+            .credentials(program.credentials.as_ref())
+            .no_new_privs(program.no_new_privs)
             .setsid(true)
             .fixed_layout(fixed)
             .spawn()?;

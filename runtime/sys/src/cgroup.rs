@@ -16,7 +16,7 @@ use rustix::fs::{Access, Mode, OFlags};
 /// The longest line of `cgroup.procs`, in bytes: a 32-bit number and its line end.
 const MAX_PID_LINE: usize = 12;
 /// How deep cgroups that a life made itself are removed; a deeper tree stays, with an error.
-const MAX_DEPTH: usize = 16;
+pub(crate) const MAX_DEPTH: usize = 16;
 
 /// The cgroup v2 directory that this process is in.
 ///
@@ -36,12 +36,70 @@ pub fn own_directory() -> io::Result<PathBuf> {
     })
 }
 
+/// Where a site makes its cgroup: [`own_directory`], or the one above it where that was handed to us
+/// whole, as systemd does for `Delegate=` with `DelegateSubgroup=`. Resource controllers can be enabled
+/// there: a cgroup that holds processes itself has none for those below it.
+///
+/// # Errors
+/// As [`own_directory`].
+///
+/// Source: "Delegation" in the kernel's cgroup-v2 documentation; user.delegate in systemd's
+/// CGROUP_DELEGATION.
+pub fn base_directory() -> io::Result<PathBuf> {
+    let own = own_directory()?;
+    let above = own.parent().filter(|above| is_delegated(above));
+    Ok(above.map(Path::to_owned).unwrap_or(own))
+}
+
+fn is_delegated(directory: &Path) -> bool {
+    ["user.delegate", "trusted.delegate"].iter().any(|name| {
+        let mut value = [0; 8];
+        let got = rustix::fs::getxattr(directory, *name, &mut value);
+        got.is_ok_and(|len| value.get(..len).is_some_and(|value| value == b"1"))
+    })
+}
+
+/// The directory that this process is in, of the version 1 hierarchy with `controller`.
+///
+/// # Errors
+/// `Unsupported` when there is none, or this process's group is not below its mount; else the
+/// kernel's.
+///
+/// Source: cgroups(7), /proc/self/mountinfo in proc(5).
+pub fn own_directory_of(controller: &str) -> io::Result<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    let groups = fs::read_to_string("/proc/self/cgroup")?;
+    locate_v1(&mounts, &groups, controller).ok_or_else(|| {
+        let why = format!("no cgroup hierarchy with the controller {controller} is mounted here");
+        io::Error::new(io::ErrorKind::Unsupported, why)
+    })
+}
+
+/// As [`locate`], of a version 1 hierarchy: `4:memory:/path`, mounted with the option `memory`.
+fn locate_v1(mountinfo: &str, cgroup: &str, controller: &str) -> Option<PathBuf> {
+    let has = |list: &str| list.split(',').any(|word| word == controller);
+    let own = cgroup.lines().find_map(|line| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        fields.next().filter(|list| has(list))?;
+        fields.next()
+    })?;
+    below_mount(mountinfo, own, |kind, options| {
+        kind == "cgroup" && has(options)
+    })
+}
+
 /// Reads the two files: mount point of cgroup2 plus this process's path below the mount's root.
 fn locate(mountinfo: &str, cgroup: &str) -> Option<PathBuf> {
     let own = cgroup.lines().find_map(|line| line.strip_prefix("0::"))?;
+    below_mount(mountinfo, own, |kind, _| kind == "cgroup2")
+}
+
+/// The path `own` below the mount whose kind and options are `wanted`.
+fn below_mount(mountinfo: &str, own: &str, wanted: impl Fn(&str, &str) -> bool) -> Option<PathBuf> {
     mountinfo.lines().find_map(|line| {
         let (left, right) = line.split_once(" - ")?;
-        if right.split(' ').next() != Some("cgroup2") {
+        let mut about = right.split(' ');
+        if !wanted(about.next()?, about.nth(1)?) {
             return None;
         }
         let mut fields = left.split(' ').skip(3);
@@ -203,7 +261,7 @@ fn open_file(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
     )?)
 }
 
-fn remove_tree(path: &Path, depth: usize) -> io::Result<()> {
+pub(crate) fn remove_tree(path: &Path, depth: usize) -> io::Result<()> {
     match fs::remove_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::ResourceBusy && depth > 0 => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -247,6 +305,15 @@ mod tests {
         let path = locate(mounts, "0::/docker/7/a\n").unwrap();
         assert_eq!(path, Path::new("/sys/fs/my cg/a"));
         assert_eq!(locate(mounts, "0::/elsewhere\n"), None);
+    }
+
+    #[test]
+    fn a_hierarchy_of_version_one_is_found_by_its_controller() {
+        let groups = "9:pids:/\n3:cpu,cpuacct:/a\n0::/user.slice\n";
+        let path = locate_v1(MOUNTS, groups, "cpu").unwrap();
+        assert_eq!(path, Path::new("/sys/fs/cgroup/cpu/a"));
+        assert_eq!(locate_v1(MOUNTS, groups, "pids"), None, "not mounted");
+        assert_eq!(locate_v1(MOUNTS, groups, "memory"), None);
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod clock;
 pub mod futex;
 pub mod inherited;
 pub mod life_socket;
+pub mod limit_group;
 pub mod mapping;
 pub mod memfd;
 pub mod pidfd;
@@ -21,6 +22,7 @@ pub mod process;
 pub mod seqpacket;
 pub mod signals;
 pub mod spawn;
+pub mod user;
 pub mod wait_status;
 pub mod warm;
 

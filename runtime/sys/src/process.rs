@@ -84,6 +84,51 @@ pub fn geteuid() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
+/// May raise hard limits. Source: capabilities(7), linux/capability.h.
+pub const CAP_SYS_RESOURCE: u32 = 24;
+/// May lower nice values. Source: capabilities(7), linux/capability.h.
+pub const CAP_SYS_NICE: u32 = 23;
+
+/// Whether this process has a capability, by its number.
+///
+/// Source: CapEff in proc_pid_status(5).
+#[must_use]
+pub fn has_capability(number: u32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let bits = line.and_then(|line| u64::from_str_radix(line.trim(), 16).ok());
+    bits.is_some_and(|bits| bits >> number & 1 == 1)
+}
+
+/// Keeps this process's memory and fds from other processes of its user, unless that is root, who may
+/// look anyhow. It writes no core dump then.
+///
+/// # Errors
+/// The kernel's (none).
+///
+/// Source: PR_SET_DUMPABLE in prctl(2); ptrace access mode checking in ptrace(2).
+pub fn hide_from_own_user() -> io::Result<()> {
+    use rustix::process::DumpableBehavior::NotDumpable;
+    if geteuid() == 0 {
+        return Ok(());
+    }
+    Ok(rustix::process::set_dumpable_behavior(NotDumpable)?)
+}
+
+/// This process's nice value.
+///
+/// Source: getpriority(2).
+#[must_use]
+pub fn own_nice() -> i32 {
+    rustix::process::getpriority_process(None).unwrap_or(0)
+}
+
+/// The effective group id of this process.
+#[must_use]
+pub fn getegid() -> u32 {
+    rustix::process::getegid().as_raw()
+}
+
 /// Reaps one ended child, whichever it is, threads' children included; `None` when none has ended
 /// or there is none.
 ///

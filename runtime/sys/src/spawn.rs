@@ -30,6 +30,7 @@ use std::sync::atomic::Ordering;
 use crate::PidFd;
 use crate::signals::AllBlocked;
 use crate::spawn_child::{self, FdMove, Limit, Plan};
+use crate::user::Credentials;
 
 /// The stack that the child runs on until it executes the image, in bytes.
 const STACK_SIZE: usize = 64 << 10;
@@ -47,9 +48,12 @@ pub struct Spawn<'a> {
     limits: Vec<Limit>,
     fds: Vec<FdMove>,
     cgroup: Option<BorrowedFd<'a>>,
+    joins: Vec<RawFd>,
     setsid: bool,
     fixed_layout: bool,
     nice: Option<i32>,
+    credentials: Option<&'a Credentials>,
+    no_new_privs: bool,
 }
 
 impl<'a> Spawn<'a> {
@@ -67,9 +71,12 @@ impl<'a> Spawn<'a> {
             limits: Vec::new(),
             fds: Vec::new(),
             cgroup: None,
+            joins: Vec::new(),
             setsid: false,
             fixed_layout: false,
             nice: None,
+            credentials: None,
+            no_new_privs: false,
         }
     }
 
@@ -139,6 +146,36 @@ impl<'a> Spawn<'a> {
         self
     }
 
+    /// The cgroups of version 1 that it joins before it becomes the program: their `cgroup.procs`, open
+    /// for writing.
+    #[must_use]
+    pub fn joins(mut self, procs: &[BorrowedFd<'a>]) -> Self {
+        self.joins = procs.iter().map(AsRawFd::as_raw_fd).collect();
+        self
+    }
+
+    /// Whose rights it has; `None` for the caller's. Limits, nice value and cgroups are the caller's
+    /// to give, its directory is entered with its own rights.
+    ///
+    /// While the child is another user, it still has the caller's memory. The kernel keeps that user's
+    /// other processes out of it: it makes the memory undumpable, which also stays so for the caller.
+    ///
+    /// Source: PR_SET_DUMPABLE in prctl(2), "The process's effective user or group ID is changed".
+    #[must_use]
+    pub fn credentials(mut self, credentials: Option<&'a Credentials>) -> Self {
+        self.credentials = credentials;
+        self
+    }
+
+    /// Whether nothing that it executes can give it more rights.
+    ///
+    /// Source: PR_SET_NO_NEW_PRIVS in prctl(2).
+    #[must_use]
+    pub fn no_new_privs(mut self, yes: bool) -> Self {
+        self.no_new_privs = yes;
+        self
+    }
+
     /// Starts it: pid and pidfd, of a program that has replaced the child's image.
     ///
     /// # Errors
@@ -159,6 +196,9 @@ impl<'a> Spawn<'a> {
         plan.umask = self.umask;
         plan.setsid = self.setsid;
         plan.nice = self.nice;
+        plan.joins = &self.joins;
+        plan.credentials = self.credentials;
+        plan.no_new_privs = self.no_new_privs;
         plan.personality = if self.fixed_layout {
             Some(fixed_personality()?)
         } else {

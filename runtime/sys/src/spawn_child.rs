@@ -9,6 +9,8 @@ use std::ffi::{c_char, c_int, c_long, c_ulong};
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicI32, Ordering};
 
+use crate::user::Credentials;
+
 /// A resource limit: RLIMIT number, soft, hard.
 pub(crate) type Limit = (u32, u64, u64);
 
@@ -34,6 +36,9 @@ pub(crate) struct Plan<'a> {
     pub(crate) personality: Option<c_ulong>,
     pub(crate) setsid: bool,
     pub(crate) nice: Option<i32>,
+    pub(crate) joins: &'a [RawFd],
+    pub(crate) credentials: Option<&'a Credentials>,
+    pub(crate) no_new_privs: bool,
     /// What failed in the child: its errno, 0 while all is well.
     pub(crate) error: AtomicI32,
 }
@@ -60,6 +65,9 @@ impl<'a> Plan<'a> {
             personality: None,
             setsid: false,
             nice: None,
+            joins: &[],
+            credentials: None,
+            no_new_privs: false,
             error: AtomicI32::new(0),
         }
     }
@@ -208,10 +216,6 @@ fn prepare(plan: &mut Plan<'_>) -> Result<RawFd, i32> {
         // SAFETY: no memory is involved.
         check(unsafe { libc::setsid() })?;
     }
-    if !plan.cwd.is_null() {
-        // SAFETY: the parent made `cwd` a C string that outlives this child.
-        check(unsafe { libc::chdir(plan.cwd) })?;
-    }
     if let Some(mask) = plan.umask {
         // SAFETY: no memory is involved; the mask is this child's (no CLONE_FS).
         unsafe { libc::umask(mask) };
@@ -234,7 +238,38 @@ fn prepare(plan: &mut Plan<'_>) -> Result<RawFd, i32> {
             unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, &raw const limit, 0usize) };
         check(result as c_int)?;
     }
+    for &procs in plan.joins {
+        // SAFETY: one byte of a static string; "0" is whoever writes.
+        let written = unsafe { libc::write(procs, c"0".as_ptr().cast(), 1) };
+        check(written as c_int)?;
+    }
+    become_user(plan)?;
+    if !plan.cwd.is_null() {
+        // SAFETY: the parent made `cwd` a C string that outlives this child.
+        check(unsafe { libc::chdir(plan.cwd) })?;
+    }
     Ok(exe)
+}
+
+/// Takes the rights that it is to have: last, for what comes before may need the parent's. The bare
+/// system calls: the C library's functions would tell threads of the parent to do the same.
+fn become_user(plan: &Plan<'_>) -> Result<(), i32> {
+    if plan.no_new_privs {
+        // SAFETY: no memory is involved.
+        check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })?;
+    }
+    let Some(user) = plan.credentials else {
+        return Ok(());
+    };
+    let (uid, gid) = (user.uid, user.gid);
+    let (count, groups) = (user.groups.len(), user.groups.as_ptr());
+    // SAFETY: `groups` points to `count` gids, which outlive this child.
+    check(unsafe { libc::syscall(libc::SYS_setgroups, count, groups) } as c_int)?;
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) } as c_int)?;
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) } as c_int)?;
+    Ok(())
 }
 
 /// Every signal to its default, the ignored ones too; then nothing blocked.

@@ -51,6 +51,9 @@ pub fn program_of(image: Image, path: &Path, words: &[&str]) -> Program {
         cwd: PathBuf::from("/"),
         umask: None,
         rlimits: vec![(4, 0, 0)], // RLIMIT_CORE: crashes on purpose leave no file
+        nice: None,
+        credentials: None,
+        no_new_privs: false,
         fresh_layout: false,
         fault_handlers: true,
     }
@@ -186,7 +189,7 @@ impl Actor {
         let stderr = std::io::stderr();
         let (page_fd, output) = (fd.as_fd(), stderr.as_fd());
         let template =
-            Template::spawn_with_output(program, start, page_fd, directory, members, output);
+            Template::spawn_with_output(program, start, page_fd, directory, &[], members, output);
         let mut actor = Self {
             template: template.unwrap(),
             page,
