@@ -5,6 +5,7 @@
 //! `docs/example.ron` names every one with its default.
 
 mod policy;
+mod actors;
 pub(crate) mod units;
 
 use std::collections::BTreeMap;
@@ -136,6 +137,7 @@ struct Config {
     console: Console,
     policy: Policy,
     groups: BTreeMap<u32, Policy>,
+    actors: actors::Actors,
 }
 
 #[derive(Deserialize)]
@@ -230,6 +232,7 @@ impl From<Config> for Tunables {
                 .into_iter()
                 .map(|(gid, policy)| (gid, policy.into()))
                 .collect(),
+            actors: actors::tunables(it.actors),
         }
     }
 }

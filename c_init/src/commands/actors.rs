@@ -2,8 +2,10 @@
 
 use clap::{Args, ValueEnum};
 use hr_ctrl::site::{KillTarget, Notice, StartSpec};
+use refrain_abi::limits::ActorLimits;
 use refrain_abi::{ActorName, Aid, Gid};
 
+use super::confine::Confine;
 use super::{CommandError, Flow, Outcome};
 use crate::interpreter::Context;
 use crate::policy::PolicyArgs;
@@ -32,8 +34,8 @@ pub enum NoticeWord {
 /// `arun`: runs a program as an actor.
 #[derive(Clone, Debug, Args)]
 #[command(
-    override_usage = "arun [-g GID [POLICY...]] [-S|-U] [-q] [-d] [-xip] [-n NAME] [--layout same|fresh] \
-                      [--notice HOW] PATH [ARG...]"
+    override_usage = "arun [-g GID [POLICY...]] [-S|-U] [-q] [-d] [-xip] [-n NAME] [-u USER] [--OPTION...] \
+                      PATH [ARG...]"
 )]
 pub struct Arun {
     /// run it as a restartable actor of this restart group
@@ -79,6 +81,9 @@ pub struct Arun {
     /// The restart policy of the group.
     #[command(flatten)]
     pub policy: PolicyArgs,
+    /// Limits and rights.
+    #[command(flatten)]
+    pub confine: Confine,
     /// the program, looked for along $PATH where it has no slash; what follows is the program's
     #[arg(value_name = "PATH", required = true, num_args = 1.., trailing_var_arg = true)]
     pub program: Vec<String>,
@@ -98,11 +103,11 @@ impl Arun {
                  file; leave out -S",
             ));
         }
-        let aid = cx
-            .site()?
-            .run(self.spec(cx)?)
-            .await
-            .map_err(CommandError::failed)?;
+        let mut spec = self.spec(cx)?;
+        let site = cx.site()?;
+        let configured = site.boot().tunables.actors.get(spec.name.as_str());
+        self.confine.apply(&mut spec, configured).await?;
+        let aid = site.run(spec).await.map_err(CommandError::failed)?;
         if !self.quiet {
             cx.out(format!("Started aid = {aid}\n"));
         }
@@ -151,6 +156,10 @@ impl Arun {
                 NoticeWord::Kernel => Notice::Kernel,
             },
             policy: self.policy.parts(),
+            // See `Confine::apply`.
+            limits: ActorLimits::default(),
+            user: None,
+            no_new_privs: false,
         })
     }
 }

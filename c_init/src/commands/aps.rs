@@ -1,6 +1,7 @@
 //! `aps`: the table of actors (SPEC C2, DESIGN section 7).
 
 use clap::Args;
+use hr_ctrl::limits::{LimitRow, LimitRows};
 use hr_ctrl::site::ActorInfo;
 
 use super::{CommandError, Flow, Outcome};
@@ -10,7 +11,7 @@ use crate::table::{NOTHING, cell, columns, span};
 const SHORT: [&str; 10] = [
     "NAME", "GID", "AID", "PID", "KIND", "STATE", "LIFE", "RESTARTS", "START", "LAST END",
 ];
-const LONG: [&str; 8] = [
+const LONG: [&str; 10] = [
     "UPTIME",
     "MODE",
     "CAPABILITY",
@@ -18,6 +19,8 @@ const LONG: [&str; 8] = [
     "NOTICE",
     "KEEPER",
     "IMAGE",
+    "USER",
+    "LIMITS",
     "REASON",
 ];
 
@@ -82,11 +85,30 @@ fn row(actor: &ActorInfo, long: bool) -> Vec<String> {
             cell(actor.notice),
             if actor.keeper { "yes" } else { "no" }.to_owned(),
             actor.image.to_owned(),
+            cell(actor.user.as_ref()),
+            limits(&actor.limits),
             cell(actor.start_reason.as_ref()),
             cell(actor.failure.as_ref()),
         ]);
     }
     row
+}
+
+/// Each limit with what enforces it.
+fn limits(rows: &LimitRows) -> String {
+    let one = |(name, row): (&&str, &LimitRow)| {
+        let unit = match *name {
+            "memory" => " B",
+            "cpu" => "%",
+            _ => "",
+        };
+        format!("{name} {}{unit} ({})", row.limit, row.by)
+    };
+    let all: Vec<_> = rows.iter().map(one).collect();
+    if all.is_empty() {
+        return NOTHING.to_owned();
+    }
+    all.join(", ")
 }
 
 #[cfg(test)]
@@ -111,6 +133,15 @@ mod tests {
             last_end: Some("SIGSEGV".into()),
             notice: Some("fault"),
             failure: None,
+            limits: LimitRows::from([(
+                "memory",
+                LimitRow {
+                    limit: 1 << 20,
+                    by: "cgroup v2 memory.max",
+                },
+            )]),
+            user: Some("nobody".into()),
+            no_new_privs: true,
             keeper: true,
             path: "/usr/bin/redis-server".into(),
             uptime_ms: Some(1500),
@@ -158,5 +189,10 @@ mod tests {
         let value: serde_json::Value = serde_json::from_str(&json(&[actor()]).unwrap()).unwrap();
         assert_eq!(value[0]["last_end"], "SIGSEGV");
         assert_eq!(value[0]["gid"], 1);
+        assert!(
+            text.contains("memory 1048576 B (cgroup v2 memory.max)"),
+            "{text}"
+        );
+        assert_eq!(value[0]["limits"]["memory"]["by"], "cgroup v2 memory.max");
     }
 }

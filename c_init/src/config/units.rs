@@ -13,6 +13,10 @@ pub(super) struct Size(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Time(pub u64);
 
+/// A share of CPU time in percent of one CPU, written `"50%"`; more than 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Percent(pub u32);
+
 /// A number more than 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Count(pub u32);
@@ -34,6 +38,40 @@ const TIMES: &[(&str, u64)] = &[("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_6
 /// Alignment of the window: that of the largest page that may one day back it.
 const WINDOW_ALIGN: u64 = 2 << 20;
 
+const PERCENTS: &[(&str, u64)] = &[("%", 1)];
+/// More than any machine has: a thousand CPUs.
+const MAX_PERCENT: u64 = 100_000;
+
+const A_SIZE: &str = "a size more than 0 as text with its unit, like \"64MiB\" or \"4096\"";
+const A_PERCENT: &str = "a share of one CPU as text, like \"50%\" or \"200%\"";
+
+/// The number that `text` is, made of digits and one of `units`, if it is more than 0.
+fn number(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let rest = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    let (digits, unit) = text.split_at(text.len() - rest.len());
+    let factor = units.iter().find(|(name, _)| *name == unit.trim())?.1;
+    let value = digits.parse::<u64>().ok()?.checked_mul(factor)?;
+    (value > 0).then_some(value)
+}
+
+/// A size on a command line, in bytes.
+///
+/// # Errors
+/// What a size is.
+pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
+    number(text, SIZES).ok_or_else(|| format!("not {A_SIZE}"))
+}
+
+/// A share of CPU time on a command line, in percent of one CPU.
+///
+/// # Errors
+/// What such a share is.
+pub(crate) fn parse_percent(text: &str) -> Result<u32, String> {
+    let percent = number(text, PERCENTS).filter(|percent| *percent <= MAX_PERCENT);
+    let percent = percent.and_then(|percent| percent.try_into().ok());
+    percent.ok_or_else(|| format!("not {A_PERCENT}"))
+}
+
 /// Reads a text made of digits and one of `units`.
 struct WithUnit {
     units: &'static [(&'static str, u64)],
@@ -48,34 +86,37 @@ impl Visitor<'_> for WithUnit {
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<u64, E> {
-        let value = with_unit(text, self.units);
-        value.ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+        number(text, self.units).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
     }
-}
-
-/// A number with one of `units` behind it, more than 0.
-fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
-    let digits = text.trim_start_matches(|c: char| c.is_ascii_digit());
-    let (number, unit) = text.split_at(text.len() - digits.len());
-    let (_, factor) = units.iter().find(|(name, _)| *name == unit.trim())?;
-    let number: u64 = number.parse().ok()?;
-    number.checked_mul(*factor).filter(|value| *value > 0)
 }
 
 /// A span of time as [`Time`] is written, in milliseconds.
 pub(crate) fn time(text: &str) -> Option<u64> {
-    with_unit(text, TIMES)
+    number(text, TIMES)
 }
 
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let expected = "a size more than 0 as text with its unit, like \"64MiB\" or \"4096\"";
         deserializer
             .deserialize_any(WithUnit {
                 units: SIZES,
-                expected,
+                expected: A_SIZE,
             })
             .map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Percent {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let percent = deserializer.deserialize_any(WithUnit {
+            units: PERCENTS,
+            expected: A_PERCENT,
+        })?;
+        let fits = u32::try_from(percent)
+            .ok()
+            .filter(|_| percent <= MAX_PERCENT);
+        let too_much = || de::Error::invalid_value(Unexpected::Unsigned(percent), &A_PERCENT);
+        fits.map(Self).ok_or_else(too_much)
     }
 }
 

@@ -133,7 +133,7 @@ impl Seed {
         } else {
             Containment::probe(&self.boot.site)
         };
-        if let Containment::Sweep(why) = &containment {
+        if let Containment::Sweep { why, .. } = &containment {
             tracing::warn!(%why, "children of lives are found by a search of /proc");
         }
         let parts = Parts {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use refrain_abi::ActorName;
 use refrain_sys::cgroup::{self, Cgroup};
-use refrain_sys::{PidFd, Signal, children, process};
+use refrain_sys::{PidFd, Signal, children, limit_group, process};
 
 /// How often what a killed site has left is looked at, and how long apart: memory of many GiB takes a second
 /// to go.
@@ -23,8 +23,13 @@ const END_ROUND: Duration = Duration::from_millis(5);
 pub enum Containment {
     /// Cgroups below this one, which is the site's own.
     Cgroup(Cgroup),
-    /// A search of `/proc`; why there is no better.
-    Sweep(String),
+    /// A search of `/proc`.
+    Sweep {
+        /// The name that the site's cgroup would have.
+        site: String,
+        /// Why there is no better.
+        why: String,
+    },
 }
 
 /// How one actor's are found.
@@ -48,12 +53,15 @@ impl Containment {
     #[must_use]
     pub fn adopt(site: &str) -> Self {
         // The site's own cgroup is the probe: without write access or `cgroup.kill` it is not made.
-        let made = cgroup::own_directory()
+        let made = cgroup::base_directory()
             .and_then(|parent| Cgroup::create(&parent, &site_name(site)))
             .map_err(|error| error.to_string());
         match made {
             Ok(cgroup) => Self::Cgroup(cgroup),
-            Err(why) => Self::Sweep(why),
+            Err(why) => Self::Sweep {
+                site: site_name(site),
+                why,
+            },
         }
     }
 
@@ -62,22 +70,40 @@ impl Containment {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Cgroup(_) => "cgroup v2",
-            Self::Sweep(_) => "sweep",
+            Self::Sweep { .. } => "sweep",
         }
+    }
+
+    /// The name of the site's cgroup, in every hierarchy.
+    #[must_use]
+    pub fn site_name(&self) -> String {
+        match self {
+            Self::Cgroup(site) => {
+                let name = site.path().file_name().unwrap_or_default();
+                name.to_string_lossy().into_owned()
+            }
+            Self::Sweep { site, .. } => site.clone(),
+        }
+    }
+
+    /// The name of an actor's cgroup; `number` keeps two actors of one name apart.
+    #[must_use]
+    pub fn name_of(name: ActorName, number: u64) -> String {
+        format!("{number}-{name}")
     }
 
     /// Makes the containment of one actor; `number` keeps two actors of one name apart.
     #[must_use]
     pub fn contain(&self, name: ActorName, number: u64) -> Contained {
         match self {
-            Self::Cgroup(site) => match Cgroup::create(site.path(), &format!("{number}-{name}")) {
+            Self::Cgroup(site) => match Cgroup::create(site.path(), &Self::name_of(name, number)) {
                 Ok(cgroup) => Contained::Cgroup(cgroup),
                 Err(error) => {
                     tracing::warn!(%name, %error, "no cgroup for the actor");
                     Contained::Sweep
                 }
             },
-            Self::Sweep(_) => Contained::Sweep,
+            Self::Sweep { .. } => Contained::Sweep,
         }
     }
 
@@ -115,8 +141,9 @@ impl Containment {
             .collect()
     }
 
-    /// Removes the site's cgroup; every actor's is gone by then.
+    /// Removes the site's cgroups; every actor's are gone by then.
     pub fn remove(self) {
+        limit_group::remove_site(&self.site_name());
         if let Self::Cgroup(cgroup) = self {
             let path = cgroup.path().to_owned();
             if let Err(error) = cgroup.remove() {
@@ -192,10 +219,12 @@ fn site_name(site: &str) -> String {
 
 /// Removes what a controller that was killed left: its actors are gone, their cgroups are not.
 pub fn remove_left_over(site: &str) {
-    let Ok(parent) = cgroup::own_directory() else {
+    let name = site_name(site);
+    limit_group::remove_site(&name);
+    let Ok(parent) = cgroup::base_directory() else {
         return;
     };
-    let site = parent.join(site_name(site));
+    let site = parent.join(name);
     below(&site).for_each(|actor| drop(std::fs::remove_dir(actor)));
     let _ = std::fs::remove_dir(site);
 }
@@ -203,7 +232,7 @@ pub fn remove_left_over(site: &str) {
 /// Ends what a site of this name has left: nucleus and hr_ctrl were killed, lives went on. Nobody can adopt
 /// them, for their templates have ended, and the lives that take their place must not meet them.
 fn end_left_over(site: &str) {
-    let Ok(parent) = cgroup::own_directory() else {
+    let Ok(parent) = cgroup::base_directory() else {
         return;
     };
     let path = parent.join(site_name(site));
@@ -220,6 +249,7 @@ fn end_left_over(site: &str) {
         }
         std::thread::sleep(END_ROUND);
     }
+    limit_group::remove_site(&site_name(site));
     let _ = std::fs::remove_dir(path);
 }
 

@@ -84,6 +84,7 @@ fn prepare() -> Result<Inherited, String> {
     }));
     let text = |error: io::Error| format!("hr_ctrl is started by nucleus: {error}");
     process::set_name("hr_ctrl").map_err(text)?;
+    process::hide_from_own_user().map_err(text)?;
     let boot = inherited::take(nucleus::BOOT_FD).map_err(text)?;
     let boot = read_boot(boot).map_err(text)?;
     // Lives get their limits from the interpreter, so ours may be as high as allowed.

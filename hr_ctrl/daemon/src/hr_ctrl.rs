@@ -190,6 +190,16 @@ pub struct Restart;
 #[rtype(result = "()")]
 pub struct Shutdown(pub ShutdownLevel);
 
+/// `sysShutdown` (SPEC H26); answered at once.
+#[derive(Message)]
+#[rtype(result = "Result<(), SiteError>")]
+pub struct ShutdownFromLife {
+    /// How.
+    pub level: ShutdownLevel,
+    /// Who asks.
+    pub by: Asker,
+}
+
 /// At boot: what the bank and nucleus have kept of an earlier controller's actors. With a ledger they are
 /// adopted; else they are restored from the bank by a site restart.
 #[derive(Message)]
@@ -358,6 +368,17 @@ impl Handler<Shutdown> for HrCtrl {
             ShutdownLevel::ColdRestart => engine.halt(HaltLevel::Cold),
             ShutdownLevel::Immediate => engine.halt(HaltLevel::Immediate),
         }
+    }
+}
+
+impl Handler<ShutdownFromLife> for HrCtrl {
+    type Result = Result<(), SiteError>;
+    fn handle(&mut self, asked: ShutdownFromLife, cx: &mut Context<Self>) -> Self::Result {
+        if self.engine.borrow().is_foreign(&asked.by) {
+            return Err(SiteError::ForeignUser);
+        }
+        self.handle(Shutdown(asked.level), cx);
+        Ok(())
     }
 }
 

@@ -160,6 +160,7 @@ pub fn main(args: &[String]) -> i32 {
 impl Nucleus {
     fn new(site: String, answer_limit_ms: Option<u64>) -> io::Result<Self> {
         process::set_name("nucleus")?;
+        process::hide_from_own_user()?;
         process::set_subreaper()?;
         let _ = process::raise_nofile_limit(MAX_FILES);
         Ok(Self {

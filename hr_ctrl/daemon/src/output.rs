@@ -12,7 +12,9 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use refrain_abi::ActorName;
-use rustix::fs::{Mode, OFlags};
+use refrain_abi::limits::RunAs;
+use refrain_sys::process;
+use rustix::fs::{Gid, Mode, OFlags, Uid};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::watch;
@@ -68,6 +70,18 @@ impl ActorOutput {
     #[must_use]
     pub fn pipe(&self) -> BorrowedFd<'_> {
         self.pipe.as_fd()
+    }
+
+    /// Lets this user, or the site's own, open it by its path, as `/dev/stdout`; fds of it need no
+    /// leave.
+    ///
+    /// # Errors
+    /// The kernel's (EPERM).
+    pub fn give_to(&self, user: Option<&RunAs>) -> io::Result<()> {
+        let own = (process::geteuid(), process::getegid());
+        let (uid, gid) = user.map_or(own, |user| (user.uid, user.gid));
+        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+        Ok(rustix::fs::fchown(&self.pipe, Some(uid), Some(gid))?)
     }
 
     /// Opens a write end, for one life or template.

@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use actix::Addr;
+use refrain_abi::limits::{ActorLimits, RunAs};
 use refrain_abi::{ActorName, Aid, Gid, PolicyParts};
 use serde::{Deserialize, Serialize};
 
 use crate::boot::BootRecord;
 use crate::failure::Report;
 use crate::hr_ctrl::{self, HrCtrl};
+use crate::limits::LimitRows;
 use crate::output::Output;
 use crate::pmm::{self, Pmm};
 
@@ -184,6 +186,15 @@ pub struct StartSpec {
     /// The restart policy of the group from now on (SPEC H33); `None` leaves it as it is.
     #[serde(default)]
     pub policy: Option<PolicyParts>,
+    /// Its limits (SPEC H34).
+    #[serde(default)]
+    pub limits: ActorLimits,
+    /// `-u`: under whose uid it runs; `None`: the site's own.
+    #[serde(default)]
+    pub user: Option<RunAs>,
+    /// `--no-new-privs`: nothing it executes gives it more rights. So it is for every other user.
+    #[serde(default)]
+    pub no_new_privs: bool,
 }
 
 /// How the end of a life is noticed.
@@ -266,6 +277,12 @@ pub struct ActorInfo {
     pub notice: Option<&'static str>,
     /// What the fault handler of the last life that failed saw.
     pub failure: Option<Report>,
+    /// Its limits and what enforces each.
+    pub limits: LimitRows,
+    /// The user that it runs as, where that is not the site's own.
+    pub user: Option<String>,
+    /// Whether nothing it executes gives it more rights.
+    pub no_new_privs: bool,
     /// Whether the life has a keeper, which lets its end be noticed before its memory is given back.
     pub keeper: bool,
     /// The program's path.
@@ -373,6 +390,9 @@ pub enum SiteError {
     /// A life's state cannot be made an image; the text says why.
     #[error("{0}")]
     NoImage(String),
+    /// An actor of another user than the site's asked for what concerns others.
+    #[error("an actor of another user does not command the site")]
+    ForeignUser,
     /// The site has halted meanwhile.
     #[error("the site has halted")]
     Halted,

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use hr_ctrl::boot::BootRecord;
 use hr_ctrl::embed;
 use hr_ctrl::site::{ActorInfo, Notice, Site, StartSpec};
+use refrain_abi::limits::ActorLimits;
 use refrain_abi::{ActorName, Gid};
 use refrain_sys::{PidFd, Signal};
 
@@ -20,6 +21,9 @@ fn sleeper() -> StartSpec {
         cwd: "/".into(),
         umask: None,
         rlimits: Vec::new(),
+        limits: ActorLimits::default(),
+        user: None,
+        no_new_privs: false,
         gid: Some(Gid(1)),
         in_place: false,
         fresh_layout: false,

@@ -43,6 +43,7 @@ use super::{Engine, SharedEngine, forget, limits};
 use crate::containment::Contained;
 use crate::keeper::Part;
 use crate::ledger::{Ledger, Memory};
+use crate::limits::Limited;
 use crate::nucleus_link::Kept;
 use crate::pmm;
 
@@ -206,6 +207,7 @@ impl Engine {
             (runtime.generation, runtime.last_serial) = own.counters();
         }
         self.actors.insert(actor, runtime);
+        self.keep_limits(actor);
         let templates = fds
             .templates
             .into_iter()
@@ -249,7 +251,7 @@ impl Engine {
             self.clearing += 1;
             let engine = self.shared();
             actix_rt::spawn(async move {
-                forget::remove(Contained::Cgroup(stranger)).await;
+                forget::remove(Contained::Cgroup(stranger), Limited::default()).await;
                 let mut engine = engine.borrow_mut();
                 engine.clearing -= 1;
                 engine.halt_if_done();

@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use hr_ctrl_core::{ActorKey, Kind, Ticket};
+use hr_ctrl_core::{ActorKey, Event, Kind, Ticket};
 use refrain_abi::template::{MAX_FRAME, StartFrame};
 use refrain_abi::{Aid, LifeNo};
 use refrain_image::StartKind;
@@ -61,6 +61,9 @@ impl Engine {
             self.register(actor, life);
             self.keep_dossier(actor);
             self.drop_template(actor);
+            if let Err(why) = self.set_limits(actor) {
+                return self.cannot_begin(actor, &why);
+            }
             self.build_template(actor);
             return;
         }
@@ -91,6 +94,23 @@ impl Engine {
                 runtime.begin = Some(begin);
                 self.want_standby(actor);
             }
+        }
+    }
+
+    /// A life that is to begin cannot.
+    pub(super) fn cannot_begin(&mut self, actor: ActorKey, why: &str) {
+        let Some(runtime) = self.actors.get_mut(&actor) else {
+            return;
+        };
+        if let Some(begin) = runtime.begin.take() {
+            let name = runtime.name;
+            self.parts
+                .output
+                .say(format!("HR_CTRL: {name} cannot be started again: {why}"));
+            self.step(Event::BeginFailed {
+                actor,
+                life: begin.life,
+            });
         }
     }
 

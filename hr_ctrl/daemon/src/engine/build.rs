@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hr_ctrl_core::{ActorKey, Event, Kind};
+use hr_ctrl_core::{ActorKey, Kind};
 use refrain_abi::template::FromTemplate;
 use refrain_image::{StartKind, Template, TemplateError, choose_start};
 
@@ -58,15 +58,8 @@ impl Engine {
         };
         if let Some(ticket) = runtime.loading.take() {
             self.load_failed(actor, ticket, why.to_owned());
-        } else if let Some(begin) = runtime.begin.take() {
-            let name = runtime.name;
-            self.parts
-                .output
-                .say(format!("HR_CTRL: {name} cannot be started again: {why}"));
-            self.step(Event::BeginFailed {
-                actor,
-                life: begin.life,
-            });
+        } else {
+            self.cannot_begin(actor, why);
         }
     }
 }
@@ -142,21 +135,25 @@ async fn spawn(
                     output,
                     runtime.contained.directory(),
                     runtime.contained.procs(),
+                    runtime.limited.joining(),
                 ))
             })
     };
-    let Some((program, page, output, cgroup, members)) = prepared else {
+    let Some((program, page, output, cgroup, members, joins)) = prepared else {
         return Ok(None);
     };
     let output = output.map_err(|error| error.to_string())?;
+    let joins = joins.map_err(|error| error.to_string())?;
     let spawned = actix_rt::task::spawn_blocking(move || {
         let cgroup = cgroup.as_ref().map(AsFd::as_fd);
         let members = members.as_ref().map(AsFd::as_fd);
+        let joins = joins.iter().map(AsFd::as_fd).collect::<Vec<_>>();
         Template::spawn_with_output(
             &program,
             kind,
             page.as_fd(),
             cgroup,
+            &joins,
             members,
             output.as_fd(),
         )

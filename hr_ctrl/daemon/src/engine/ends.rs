@@ -60,6 +60,7 @@ impl Engine {
         let Some(runtime) = self.actors.get_mut(&actor) else {
             return;
         };
+        runtime.limited.forget_passed();
         let is_it = |standby: &mut Standby| standby.serial == serial;
         if runtime.spare.take_if(is_it).is_some() {
             return self.want_standby(actor);
@@ -340,6 +341,7 @@ impl ActorRuntime {
             life.serial
         });
         let clean = self.control.clean.load(Ordering::Acquire);
+        let was_clean = serial.is_some_and(|serial| serial.0 == clean);
         let errno = self.control.exec_errno.swap(0, Ordering::Relaxed);
         let status_of_program = (errno == 0).then_some(status);
         self.last_status = status_of_program;
@@ -352,10 +354,9 @@ impl ActorRuntime {
                 std::io::Error::from_raw_os_error(errno as i32)
             )
         } else {
-            status.to_string()
+            self.cause(pid, status, was_clean)
         };
         self.explain_restart(pid, &how);
-        let was_clean = serial.is_some_and(|serial| serial.0 == clean);
         self.last_end = Some(if was_clean {
             format!("clean, {how}")
         } else {

@@ -6,6 +6,7 @@ use hr_ctrl_core::ActorKey;
 
 use super::Engine;
 use crate::containment::Contained;
+use crate::limits::Limited;
 use crate::{pmm, watch};
 
 /// How long a cgroup whose last member may be ending still is left alone at first, and before the
@@ -35,11 +36,12 @@ impl Engine {
         let mut ending: Vec<_> = runtime.dying.drain(..).map(|d| d.pidfd).collect();
         ending.extend(runtime.life.take().map(|life| life.pidfd));
         let (contained, output) = (runtime.contained, runtime.output.take());
+        let limited = runtime.limited;
         actix_rt::spawn(async move {
             for pidfd in ending {
                 let _ = watch::readable(pidfd).await;
             }
-            remove(contained).await;
+            remove(contained, limited).await;
             // Nobody is left to print: the reader takes what is there, and ends.
             drop(output);
             let mut engine = engine.borrow_mut();
@@ -49,9 +51,11 @@ impl Engine {
     }
 }
 
-/// Removes a cgroup as soon as its last member has left it.
-pub(super) async fn remove(contained: Contained) {
-    if contained.try_remove() {
+/// Removes an actor's cgroups as soon as the last member has left them.
+pub(super) async fn remove(contained: Contained, mut limited: Limited) {
+    // Both are tried, whatever comes of the first.
+    let mut try_remove = || contained.try_remove() & limited.try_remove();
+    if try_remove() {
         return;
     }
     // Its template has been told to end and is ending. Reaches whatever else is in it, and cgroups that
@@ -60,7 +64,7 @@ pub(super) async fn remove(contained: Contained) {
     let mut wait = FIRST_WAIT;
     while wait < LAST_WAIT {
         tokio::time::sleep(wait).await;
-        if contained.try_remove() {
+        if try_remove() {
             return;
         }
         wait *= 2;

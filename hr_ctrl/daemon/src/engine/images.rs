@@ -21,9 +21,12 @@ const SETTLED: Duration = Duration::from_millis(100);
 /// nanoseconds.
 type State = [i128; 5];
 
+/// A path, and the user with whose rights it was read, where that is not the site's own.
+type Key = (PathBuf, Option<u32>);
+
 /// The images that actors hold.
 #[derive(Debug, Default)]
-pub(crate) struct Images(Mutex<HashMap<PathBuf, Loaded>>);
+pub(crate) struct Images(Mutex<HashMap<Key, Loaded>>);
 
 #[derive(Debug)]
 struct Loaded {
@@ -33,16 +36,18 @@ struct Loaded {
 }
 
 impl Images {
-    /// The image of the program at `path`: the one that is in memory, or what `load` reads.
+    /// The image of the program at `path`: the one that is in memory, or what `load` reads; `user` is
+    /// whose rights it reads with, because what one user may read another may not.
     pub(crate) fn get<E>(
         &self,
         path: &Path,
+        user: Option<u32>,
         load: impl FnOnce() -> Result<Image, E>,
     ) -> Result<Arc<Image>, E> {
         let Some(asked) = state(path) else {
             return load().map(Arc::new);
         };
-        if let Some(image) = self.find(path, asked) {
+        if let Some(image) = self.find(path, user, asked) {
             return Ok(image);
         }
         let image = Arc::new(load()?);
@@ -56,14 +61,14 @@ impl Images {
                 image: Arc::downgrade(&image),
                 states: [asked, executed],
             };
-            images.insert(path.to_owned(), loaded);
+            images.insert((path.to_owned(), user), loaded);
         }
         Ok(image)
     }
 
-    fn find(&self, path: &Path, asked: State) -> Option<Arc<Image>> {
+    fn find(&self, path: &Path, user: Option<u32>, asked: State) -> Option<Arc<Image>> {
         let images = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let loaded = images.get(path)?;
+        let loaded = images.get(&(path.to_owned(), user))?;
         let image = loaded.image.upgrade()?;
         let states = [asked, state(&image.path)?];
         (loaded.states == states).then_some(image)
@@ -126,7 +131,7 @@ mod tests {
             std::thread::yield_now();
         }
         let images = Images::default();
-        let get = || images.get(&path, || load(&path)).unwrap();
+        let get = || images.get(&path, None, || load(&path)).unwrap();
         let (first, second) = (get(), get());
         assert!(Arc::ptr_eq(&first, &second));
         std::fs::copy("/bin/false", &path).unwrap();
@@ -137,7 +142,7 @@ mod tests {
     fn an_image_that_nobody_holds_is_let_go() {
         let images = Images::default();
         let path = Path::new("/bin/true");
-        let image = Arc::downgrade(&images.get(path, || load(path)).unwrap());
+        let image = Arc::downgrade(&images.get(path, None, || load(path)).unwrap());
         assert!(image.upgrade().is_none());
     }
 }

@@ -20,10 +20,11 @@ use super::runtime::{ActorRuntime, ForkTimes};
 use super::{Engine, Pending, SharedEngine};
 use crate::containment::{self, Contained};
 use crate::keeper::Part;
+use crate::limits::Limited;
 use crate::nucleus_link::Kept;
 use crate::output::ActorOutput;
-use crate::pmm;
 use crate::site::{Notice, SiteError, StartSpec};
+use crate::{pmm, rights};
 
 impl Engine {
     /// Carries out `Load`: registers the actor, loads its image and builds its template.
@@ -47,6 +48,9 @@ impl Engine {
             Ok(mut runtime) => {
                 runtime.loading = Some(ticket);
                 self.actors.insert(actor, runtime);
+                if let Err(why) = self.set_limits(actor) {
+                    return self.load_failed(actor, ticket, format!("{name}: {why}"));
+                }
                 self.keep_page(actor);
                 self.keep_dossier(actor);
                 self.build_template(actor);
@@ -159,6 +163,7 @@ impl Engine {
                     let fds = kept.remove(&name).map(|(_, fds)| fds);
                     runtime.program = fds.and_then(|fds| kept_program(&entry, fds, &mut images));
                     self.actors.insert(actor, runtime);
+                    self.keep_limits(actor);
                     self.keep_page(actor);
                     self.keep_image(actor);
                     self.keep_dossier(actor);
@@ -205,6 +210,8 @@ impl NewRuntime {
             gid: spec.gid,
             kind,
             contained: self.contained,
+            limited: Limited::default(),
+            memory_watched: false,
             spec,
             program: None,
             page: Arc::new(self.page),
@@ -287,7 +294,7 @@ pub(super) async fn image_in_memory(engine: &SharedEngine, actor: ActorKey) -> R
     let engine = &mut *borrowed;
     if let Some(runtime) = engine.actors.get_mut(&actor) {
         let is_new = runtime.program.is_none();
-        runtime.program = Some(Arc::new(program));
+        runtime.program = Some(runtime.with_limits(Arc::new(program)));
         if is_new {
             engine.keep_image(actor);
         }
@@ -305,11 +312,16 @@ fn load_image(spec: &StartSpec, bank: &Path, images: &Images) -> Result<Arc<Imag
         )
     })?;
     let path = spec.cwd.join(path);
+    if let Some(user) = &spec.user {
+        return images.get(&path, Some(user.uid), || {
+            rights::load_image(user, &path, spec)
+        });
+    }
     let path = wrapper::behind(&path, &spec.cwd).unwrap_or(path);
     let image = if spec.in_place {
         Image::in_place(&path).map(Arc::new)
     } else {
-        images.get(&path, || Image::load_in(&path, bank))
+        images.get(&path, None, || Image::load_in(&path, bank))
     };
     image.map_err(|error| error.to_string())
 }
@@ -333,7 +345,11 @@ fn describe(spec: &StartSpec, image: Arc<Image>) -> Result<Program, String> {
             .collect::<Result<_, _>>()?,
         cwd: spec.cwd.clone(),
         umask: spec.umask,
-        rlimits: spec.rlimits.clone(),
+        // These are the actor's, see `with_limits`.
+        rlimits: Vec::new(),
+        nice: None,
+        credentials: None,
+        no_new_privs: false,
         // A fixed layout helps attackers, too: only what is restarted gets one (SPEC H11).
         fresh_layout: spec.fresh_layout || spec.gid.is_none(),
         fault_handlers: spec.notice == Notice::Fault,

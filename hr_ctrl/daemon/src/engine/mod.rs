@@ -20,6 +20,7 @@ mod ends;
 mod forget;
 mod images;
 mod kept;
+mod limit;
 mod load;
 mod pace;
 mod policy;
@@ -210,15 +211,6 @@ impl Engine {
             .expect("the engine is borrowed, so its owner holds it")
     }
 
-    /// What an indirect actor has from its spawner, as a child has from its parent: umask and
-    /// resource limits.
-    pub(crate) fn inherit(&self, spec: &mut StartSpec, spawner: ActorKey) {
-        if let Some(runtime) = self.actors.get(&spawner) {
-            spec.umask = runtime.spec.umask;
-            spec.rlimits.clone_from(&runtime.spec.rlimits);
-        }
-    }
-
     pub(crate) fn ticket(&mut self, pending: Pending) -> Ticket {
         self.last_ticket += 1;
         let ticket = Ticket(self.last_ticket);
@@ -344,7 +336,10 @@ impl Engine {
     pub fn clear_up(&mut self) {
         std::mem::replace(
             &mut self.parts.containment,
-            Containment::Sweep(String::new()),
+            Containment::Sweep {
+                site: String::new(),
+                why: String::new(),
+            },
         )
         .remove();
     }

@@ -15,6 +15,7 @@ use refrain_sys::{PidFd, WaitStatus, process};
 
 use crate::containment::Contained;
 use crate::failure;
+use crate::limits::Limited;
 use crate::output::ActorOutput;
 use crate::site::{Notice, StartSpec};
 
@@ -29,6 +30,9 @@ pub(crate) struct ActorRuntime {
     pub page: Arc<OwnedFd>,
     pub control: Arc<ControlPageMapping>,
     pub contained: Contained,
+    pub limited: Limited,
+    /// Somebody looks whether its memory was enough.
+    pub memory_watched: bool,
     /// Where its lives print.
     pub output: Option<ActorOutput>,
     pub template: Option<TemplateRuntime>,

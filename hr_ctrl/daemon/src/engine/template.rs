@@ -266,6 +266,7 @@ impl Engine {
             return;
         }
         runtime.template_deaths += 1;
+        runtime.limited.forget_passed();
         let (deaths, name) = (runtime.template_deaths, runtime.name);
         tracing::warn!(%name, deaths, "template ended");
         self.drop_template(actor);

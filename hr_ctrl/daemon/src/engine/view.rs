@@ -85,6 +85,14 @@ impl Engine {
                 .and_then(|runtime| runtime.last_notice)
                 .map(Notice::as_str),
             failure: runtime.and_then(|runtime| runtime.failure.as_deref().cloned()),
+            limits: runtime
+                .map(|runtime| runtime.limited.rows().clone())
+                .unwrap_or_default(),
+            user: runtime
+                .and_then(|runtime| runtime.spec.user.as_ref())
+                .map(|user| user.name.clone()),
+            no_new_privs: runtime
+                .is_some_and(|runtime| runtime.spec.user.is_some() || runtime.spec.no_new_privs),
             keeper: runtime.is_some_and(|runtime| {
                 life.is_some_and(|life| runtime.control.keeper(life.serial).is_some())
             }),

@@ -270,10 +270,12 @@ impl Server {
             3 => ShutdownLevel::Immediate,
             other => return Err(invalid(&format!("shutdown level {other}: 0, 1, 2 or 3"))),
         };
+        let by = self.asker;
         self.hr_ctrl
-            .send(hr_ctrl::Shutdown(level))
+            .send(hr_ctrl::ShutdownFromLife { level, by })
             .await
-            .map_err(|_| gone())?;
+            .map_err(|_| gone())?
+            .map_err(refused)?;
         Ok((Reply::Done { count: 0 }, None))
     }
 }
@@ -292,7 +294,7 @@ fn invalid(text: &str) -> Refused {
 pub(super) fn refused(why: SiteError) -> Refused {
     let code = match &why {
         SiteError::NotLoaded(_) => ErrorCode::NoExec,
-        SiteError::NoImage(_) => ErrorCode::Denied,
+        SiteError::NoImage(_) | SiteError::ForeignUser => ErrorCode::Denied,
         SiteError::Halted => ErrorCode::Again,
         SiteError::Refused(refusal) => family(refusal),
     };
@@ -379,5 +381,9 @@ fn exec_spec(
         stopped: false,
         notice: crate::site::Notice::default(),
         policy: None,
+        // These are its spawner's.
+        limits: refrain_abi::limits::ActorLimits::default(),
+        user: None,
+        no_new_privs: false,
     })
 }
