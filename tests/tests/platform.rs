@@ -42,10 +42,11 @@ fn can(unshare: &[&str], prepare: &str) -> bool {
     can
 }
 
-/// A line of shell that unmounts every cgroup2 file system.
-fn without_cgroups() -> String {
+/// A line of shell that unmounts every file system of this kind.
+fn without(kind: &str) -> String {
+    let kind = format!(" - {kind}");
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let points = mounts.lines().filter(|line| line.contains(" - cgroup2 "));
+    let points = mounts.lines().filter(|line| line.contains(&kind));
     let points = points
         .filter_map(|line| line.split(' ').nth(4))
         .collect::<Vec<_>>();
@@ -53,7 +54,7 @@ fn without_cgroups() -> String {
 }
 
 fn sweeping_site() -> Option<Site> {
-    let prepare = without_cgroups();
+    let prepare = without("cgroup2 ");
     if !can(&["-m"], &prepare) {
         return None;
     }
@@ -139,6 +140,94 @@ fn invariant_2_holds_without_cgroup_v2_where_each_life_has_a_template_of_its_own
     if let Some(site) = sweeping_site() {
         children_end_with_each_life(&site, &["--layout", "fresh"]);
     }
+}
+
+#[test]
+fn h34_without_cgroups_memory_is_limited_all_the_same_and_what_cannot_be_is_refused() {
+    let prepare = without("cgroup");
+    if !can(&["-m"], &prepare) {
+        return;
+    }
+    let mut site = Options::new().prepare();
+    let mut starter = elsewhere(site.starter().arg("--detach"), &["-m"], &prepare);
+    assert_eq!(run::to_end(&mut starter, None).code, Some(0));
+    site.started();
+    let (program, out) = (c_program("hungry", site.dir()), site.file("out"));
+    let words = format!("{} {} memory", program.display(), out.display());
+    site.ok(&format!("arun -g 1 --memory 64MiB {words}"));
+    assert_eq!(
+        site.wait_lines("out", 1),
+        ["refused: Cannot allocate memory"]
+    );
+    assert!(
+        site.ok("aps -l")
+            .contains("memory 67108864 B (RLIMIT_DATA of each process)")
+    );
+    for flag in ["--pids 5", "--cpu 50%"] {
+        let line = site.refused(&format!("arun -g 2 -n other {flag} {words}"));
+        assert!(
+            line.contains("cannot be enforced here") && line.contains("leave it out"),
+            "{line}"
+        );
+    }
+    assert!(site.row("other").is_none());
+}
+
+/// A cgroup of version 2 that was handed over whole, as systemd does for `Delegate=` with
+/// `DelegateSubgroup=`: nobody is in it but in the one below it. Removed when dropped.
+struct Delegated(std::path::PathBuf);
+
+impl Delegated {
+    fn make(name: &str) -> Option<Self> {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let point = mounts.lines().find(|line| line.contains(" - cgroup2 "))?;
+        let path = std::path::Path::new(point.split(' ').nth(4)?).join(format!("{name}-unit"));
+        fs::create_dir(&path).ok()?;
+        let unit = Self(path);
+        fs::create_dir(unit.0.join("main")).ok()?;
+        let flags = rustix::fs::XattrFlags::empty();
+        rustix::fs::setxattr(&unit.0, "user.delegate", b"1", flags).ok()?;
+        Some(unit)
+    }
+}
+
+impl Drop for Delegated {
+    fn drop(&mut self) {
+        wait::until_true("the cgroups to be empty", || {
+            let _ = fs::remove_dir(self.0.join("main"));
+            fs::remove_dir(&self.0).is_ok()
+        });
+    }
+}
+
+#[test]
+fn h34_a_site_makes_its_cgroup_where_controllers_can_be_enabled_for_it() {
+    let mut site = Options::new().never_bad().prepare();
+    let Some(unit) = Delegated::make("systest-delegated") else {
+        println!("skipped: no cgroup of version 2 can be made and marked here");
+        return;
+    };
+    let starter = site.starter();
+    let mut command = Command::new("sh");
+    let join = "echo $$ > \"$1\"/main/cgroup.procs || exit 99; shift; exec \"$@\" --detach";
+    command.args(["-c", join, "-"]).arg(&unit.0);
+    command
+        .arg(starter.get_program())
+        .args(starter.get_args())
+        .current_dir(site.dir());
+    assert_eq!(run::to_end(&mut command, None).code, Some(0));
+    site.started();
+    site.actor(1, "me", "crasher", &["park"]);
+    let group = proc::text(site.runs("me", 0).pid(), "cgroup");
+    let above = unit.0.file_name().unwrap().to_string_lossy().into_owned();
+    let wanted = format!(
+        "/{above}/refrain-{}-{}/",
+        rustix::process::getuid().as_raw(),
+        site.name()
+    );
+    assert!(group.contains(&wanted), "{wanted} is not in {group}");
+    children_end_with_each_life(&site, &[]);
+    site.halt(0);
 }
 
 #[test]
