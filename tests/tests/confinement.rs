@@ -212,11 +212,13 @@ fn a_template_that_passes_off_a_stranger_as_its_standby_has_nobody_killed() {
         &out,
         &pid,
     ]);
-    site.wait_line("said", |line| line == "passed off 2");
-    proc::kill(
-        site.runs("kidnapper", 0).pid(),
-        rustix::process::Signal::SEGV,
-    );
+    let template = site.wait_lines("said", 1)[0].parse().unwrap();
+    wait::until_true("the end of a template that lies", || {
+        !proc::is_alive(template)
+    });
+    let life = site.runs("kidnapper", 0).pid();
+    proc::kill(life, rustix::process::Signal::SEGV);
+    site.runs("kidnapper", 1);
     site.ok("akill -g 2");
     wait::until_true("the kidnapper to be gone", || {
         site.row("kidnapper").is_none()

@@ -117,10 +117,10 @@ pub fn hide_from_own_user() -> io::Result<()> {
 
 /// This process's nice value.
 ///
-/// Source: getpriority(2).
+/// Source: nice(2): it answers the value, which adding nothing leaves.
 #[must_use]
 pub fn own_nice() -> i32 {
-    rustix::process::getpriority_process(None).unwrap_or(0)
+    rustix::process::nice(0).unwrap_or(0)
 }
 
 /// The effective group id of this process.

@@ -31,10 +31,9 @@ if os.fork() == 0:
     life.close()
     socket.send_fds(template, [struct.pack("<I", READY)], [os.pidfd_open(os.getpid())])
     stolen = os.pidfd_open(VICTIM)
-    for attempt in range(3):
-        _, serial, _ = struct.unpack("<III", socket.recv_fds(template, 64, 8)[0])
-        socket.send_fds(template, [struct.pack("<III", FORKED, serial, VICTIM)], [stolen])
-        say(f"passed off {attempt}")
+    _, serial, _ = struct.unpack("<III", socket.recv_fds(template, 64, 8)[0])
+    socket.send_fds(template, [struct.pack("<III", FORKED, serial, VICTIM)], [stolen])
+    say(f"{os.getpid()}")
     while True:
         time.sleep(1000)
 while True:
