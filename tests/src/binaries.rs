@@ -28,10 +28,13 @@ pub fn path(name: &str) -> PathBuf {
 
 fn built_profile_dir() -> PathBuf {
     let exe = std::env::current_exe().expect("a running test has an executable");
-    let dir = exe
-        .parent()
-        .and_then(Path::parent)
-        .expect("tests run in target/<profile>/deps");
+    let place = exe.parent().expect("an executable lies in a directory");
+    // Tests run in target/<profile>/deps, programs in target/<profile>.
+    let dir = if place.ends_with("deps") {
+        place.parent().expect("deps lies in a directory")
+    } else {
+        place
+    };
     if let Some(cargo) = std::env::var_os("CARGO")
         && std::env::var_os(PREBUILT_VAR).is_none()
     {
