@@ -199,6 +199,10 @@ impl Torture {
                 self.tally.inject("life", "kill -KILL");
                 self.stage.signal(*member, Signal::KILL)?;
                 self.restart(*member, &mut dues);
+                if *part == Part::Standby {
+                    // It may have been woken before anybody knew that it was dead: a life that was killed.
+                    dues.dues[*member] = Due::Between(1, 2);
+                }
             }
         }
         self.settle(&dues)?;

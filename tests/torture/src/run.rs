@@ -137,8 +137,15 @@ impl Torture {
         for step in &self.steps {
             eprintln!("{step}");
         }
-        for words in [&["aps", "--json"][..], &["log", "HR_CTRL"], &["chorusStat"]] {
-            match self.stage.link.order(words) {
+        let mut asked = vec![vec!["aps", "--json"], vec!["chorusStat"], vec!["log", "HR_CTRL"]];
+        let members = self.stage.cast.members.clone();
+        for (index, member) in members.iter().enumerate() {
+            if self.stage.evidence(index).wrong.0 > 0 {
+                asked.push(vec!["log", &member.name]);
+            }
+        }
+        for words in asked {
+            match self.stage.link.order(&words) {
                 Ok(answer) => eprintln!("{words:?}:\n{}{}", answer.out, answer.err),
                 Err(error) => eprintln!("{words:?}: {error}"),
             }

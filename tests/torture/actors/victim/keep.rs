@@ -184,7 +184,7 @@ pub fn run_member(slot: Slot<'_>, name: &str, program: &Path, args: &[String]) {
     let run = || Exec::new(program).name(name).args(args).spawn();
     if let Err(error) = until_served(slot, run) {
         // An earlier try may have been carried out by a controller that did not live to say so.
-        if slot.get(Word::Agains) == 0 || !error.to_string().contains("alive") {
+        if slot.get(Word::Agains) == 0 || error.code() != Some(ErrorCode::Exists) {
             eprintln!("{name}: {error}");
             slot.wrong(Wrong::NotRun, error.code().map_or(0, |code| code as u64));
         }
@@ -198,7 +198,9 @@ trait Passing {
 }
 
 fn request_passes(error: &RequestError) -> bool {
-    error.code() == Some(ErrorCode::Again) || matches!(error, RequestError::NoAnswer)
+    // A life that is being stopped is told that it has ended. If it is not, it asks for a minute in vain.
+    let is_stale = error.to_string() == "the life that asks has ended";
+    is_stale || error.code() == Some(ErrorCode::Again) || matches!(error, RequestError::NoAnswer)
 }
 
 impl Passing for AttachError {
