@@ -170,7 +170,9 @@ impl Torture {
         self.hit_all("life", hits, &mut dues)?;
         // The others come back while these are stopped.
         let others = hits.iter().map(|hit| hit.member);
-        let others: Vec<usize> = others.filter(|&other| dues.dues[other] != Due::Gone).collect();
+        let others: Vec<usize> = others
+            .filter(|&other| dues.dues[other] != Due::Gone)
+            .collect();
         let came = self.ping(&others);
         for pidfd in stopped {
             // It may be dead by now.
@@ -230,14 +232,22 @@ impl Torture {
     fn order(&mut self, words: &[&str], code: i32) -> Result<()> {
         let answer = self.stage.link.order(words);
         let answer = answer.with_context(|| format!("{words:?}"))?;
-        ensure!(answer.code == code, "{words:?} must have exit code {code}: {answer:?}");
+        ensure!(
+            answer.code == code,
+            "{words:?} must have exit code {code}: {answer:?}"
+        );
         Ok(())
     }
 
     fn commands(&mut self, orders: &[usize], hits: &[Hit]) -> Result<()> {
         let mut dues = self.nothing();
         let runs = |known: &crate::model::Known| known.stand == Stand::Runs;
-        let one = self.stage.known.iter().position(runs).context("nobody runs")?;
+        let one = self
+            .stage
+            .known
+            .iter()
+            .position(runs)
+            .context("nobody runs")?;
         let name = self.stage.cast.members[one].name.clone();
         let mut hits = hits.iter();
         for order in orders {
@@ -245,7 +255,10 @@ impl Torture {
                 self.hit("life", *hit, &mut dues)?;
             }
             let (words, code) = ORDERS[*order];
-            let words: Vec<String> = words.iter().map(|word| word.replace("{name}", &name)).collect();
+            let words: Vec<String> = words
+                .iter()
+                .map(|word| word.replace("{name}", &name))
+                .collect();
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
             self.order(&words, code)?;
             self.tally.operations += 1;
@@ -263,7 +276,11 @@ impl Torture {
         }
         self.fills += 1;
         let fills = self.fills;
-        let (letter, name) = if dies { ('G', "filled, then abort") } else { ('F', "filled") };
+        let (letter, name) = if dies {
+            ('G', "filled, then abort")
+        } else {
+            ('F', "filled")
+        };
         self.tally.inject("bank", name);
         self.stage.tell(filler, letter, fills)?;
         if dies {
@@ -291,7 +308,9 @@ impl Torture {
         if fellows.iter().filter(runs).count() > 1 {
             dues.dues[member] = Due::Clean;
         } else {
-            fellows.iter().for_each(|&fellow| dues.dues[fellow] = Due::Gone);
+            fellows
+                .iter()
+                .for_each(|&fellow| dues.dues[fellow] = Due::Gone);
         }
         self.stage.tell(member, 'c', 0)?;
         self.tally.operations += 1;
@@ -303,7 +322,10 @@ impl Torture {
         for fellow in self.stage.cast.fellows(member) {
             dues.dues[fellow] = Due::Gone;
         }
-        let gid = self.stage.cast.members[member].gid.context("it has a group")?.to_string();
+        let gid = self.stage.cast.members[member]
+            .gid
+            .context("it has a group")?
+            .to_string();
         let aid = self.stage.known[member].aid.to_string();
         match killer {
             Killer::ByGroup => self.order(&["akill", "-g", &gid], 0)?,
@@ -312,13 +334,21 @@ impl Torture {
         self.tally.operations += 1;
         self.settle(&dues)?;
         // Its blocks are gone with it (SPEC H18).
-        let names: Vec<String> = self.stage.cast.fellows(member).into_iter().map(|fellow| {
-            format!("own.{}", self.stage.cast.members[fellow].name)
-        }).chain([format!("group.{gid}")]).collect();
-        self.until("the blocks of a group that was killed to be freed", |torture| {
-            let blocks = torture.stage.link.blocks()?;
-            Ok(blocks.iter().all(|block| !names.contains(block)))
-        })
+        let names: Vec<String> = self
+            .stage
+            .cast
+            .fellows(member)
+            .into_iter()
+            .map(|fellow| format!("own.{}", self.stage.cast.members[fellow].name))
+            .chain([format!("group.{gid}")])
+            .collect();
+        self.until(
+            "the blocks of a group that was killed to be freed",
+            |torture| {
+                let blocks = torture.stage.link.blocks()?;
+                Ok(blocks.iter().all(|block| !names.contains(block)))
+            },
+        )
     }
 
     fn extra(&mut self, member: usize) -> Result<()> {

@@ -71,6 +71,8 @@ const ALONE: &[(Body, &str, &[&str])] = &[
     (Body::Rust, "lp", &[]),
     (Body::Rust, "lt", &[]),
     (Body::Rust, "lb", &[]),
+    (Body::Rust, "lq", &[]),
+    (Body::Rust, "lqbp", &[]),
     (Body::Rust, "lk", &[]),
     (Body::Rust, "lpkb", &[]),
     (Body::Rust, "l", &["--notice", "kernel"]),
@@ -104,7 +106,7 @@ const TRIOS: &[[(Body, &str); 3]] = &[
 const OCTET: [(Body, &str); 8] = [
     (Body::Rust, "l"),
     (Body::Rust, "lb"),
-    (Body::Rust, "lp"),
+    (Body::Rust, "lpq"),
     (Body::C, "p"),
     (Body::C, "k"),
     (Body::C, "t"),
@@ -215,8 +217,14 @@ mod tests {
         let cast = Cast::default();
         assert!((40..=SLOTS).contains(&cast.members.len()));
         let sizes = (1..100).map(|gid| cast.group(gid).count());
-        assert_eq!(sizes.filter(|size| *size > 1).collect::<Vec<_>>(), [3, 3, 3, 8]);
-        let runs = cast.members.iter().filter(|m| matches!(m.role, Role::Indirect(_)));
+        assert_eq!(
+            sizes.filter(|size| *size > 1).collect::<Vec<_>>(),
+            [3, 3, 3, 8]
+        );
+        let runs = cast
+            .members
+            .iter()
+            .filter(|m| matches!(m.role, Role::Indirect(_)));
         assert_eq!(runs.count(), 2);
         for (index, member) in cast.members.iter().enumerate() {
             if let Role::Indirect(by) = member.role {

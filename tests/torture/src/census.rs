@@ -62,7 +62,9 @@ impl Census {
     /// Where there is no cgroup: without one nobody can say who belongs to an actor.
     pub fn new(name: &str) -> Result<Self> {
         let mut all = leftovers::cgroups(name).into_iter();
-        let cgroup = all.next().context("the site has no cgroup of version 2; it cannot be counted")?;
+        let cgroup = all
+            .next()
+            .context("the site has no cgroup of version 2; it cannot be counted")?;
         Ok(Self {
             cgroup,
             first: None,
@@ -76,7 +78,9 @@ impl Census {
         let entries = fs::read_dir(&self.cgroup).into_iter().flatten().flatten();
         let is_it = |path: &PathBuf| {
             let folder = path.file_name().and_then(|folder| folder.to_str());
-            folder.and_then(|folder| folder.split_once('-')).is_some_and(|(_, of)| of == name)
+            folder
+                .and_then(|folder| folder.split_once('-'))
+                .is_some_and(|(_, of)| of == name)
         };
         let mut family = Family::default();
         for folder in entries.map(|entry| entry.path()).filter(is_it) {
@@ -133,13 +137,19 @@ impl Census {
             if strangers.is_empty() {
                 return Ok(());
             }
-            Err(format!("not accounted for: {:?}", leftovers::describe(&strangers)))
+            Err(format!(
+                "not accounted for: {:?}",
+                leftovers::describe(&strangers)
+            ))
         })?;
         self.look_at_holdings(cast, stat)
     }
 
     fn look_at_holdings(&mut self, cast: &Cast, stat: Stat) -> Result<()> {
-        let templates = cast.members.iter().flat_map(|member| self.family(&member.name).templates);
+        let templates = cast
+            .members
+            .iter()
+            .flat_map(|member| self.family(&member.name).templates);
         let held = Held {
             fds: [
                 proc::fd_count(stat.nucleus),
@@ -151,12 +161,18 @@ impl Census {
         let first = *self.first.get_or_insert(held);
         for (who, name) in ["nucleus", "hr_ctrl", "a template"].iter().enumerate() {
             let (now, then) = (held.fds[who], first.fds[who]);
-            ensure!(now <= then + SLACK[who], "{name} had {then} fds at first and has {now} now");
+            ensure!(
+                now <= then + SLACK[who],
+                "{name} had {then} fds at first and has {now} now"
+            );
             self.most.fds[who] = self.most.fds[who].max(now);
         }
         for (who, name) in ["nucleus", "hr_ctrl"].iter().enumerate() {
             let (now, then) = (held.kib[who], first.kib[who]);
-            ensure!(now <= then + SLACK_KIB, "{name} held {then} KiB at first and holds {now} now");
+            ensure!(
+                now <= then + SLACK_KIB,
+                "{name} held {then} KiB at first and holds {now} now"
+            );
             self.most.kib[who] = self.most.kib[who].max(now);
         }
         Ok(())
@@ -250,7 +266,11 @@ fn check_family(member: &Member, known: &Known, family: &Family) -> Result<(), S
         return told("templates are not as many as they must be");
     }
     // A second standby where forks are slow; an ordinary actor has one life.
-    let standbys = if member.role == Role::Ordinary { 0..=0 } else { 1..=2 };
+    let standbys = if member.role == Role::Ordinary {
+        0..=0
+    } else {
+        1..=2
+    };
     if !standbys.contains(&family.standbys.len()) {
         return told("standbys are not as many as they must be");
     }

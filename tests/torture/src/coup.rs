@@ -28,7 +28,12 @@ impl Torture {
     ///
     /// # Errors
     /// Whatever was disturbed.
-    pub fn controller(&mut self, coup: Coup, [before, after]: [&[Hit]; 2], again: &[u64]) -> Result<()> {
+    pub fn controller(
+        &mut self,
+        coup: Coup,
+        [before, after]: [&[Hit]; 2],
+        again: &[u64],
+    ) -> Result<()> {
         for _ in 0..=again.len() {
             self.pace()?;
         }
@@ -52,8 +57,14 @@ impl Torture {
         dues.ends.fill(None);
         self.settle(&dues)?;
         let stat = self.stage.link.stat()?;
-        ensure!(stat.nucleus == self.stat.nucleus, "there is another nucleus");
-        ensure!(stat.hr_ctrl == pid, "hr_ctrl has ended once more, without cause");
+        ensure!(
+            stat.nucleus == self.stat.nucleus,
+            "there is another nucleus"
+        );
+        ensure!(
+            stat.hr_ctrl == pid,
+            "hr_ctrl has ended once more, without cause"
+        );
         self.stat = stat;
         Ok(())
     }
@@ -62,7 +73,11 @@ impl Torture {
     fn pace(&mut self) -> Result<()> {
         while self.deaths.len() >= DEATHS {
             interrupt::check()?;
-            if self.deaths.front().is_some_and(|death| death.elapsed() > STORM) {
+            if self
+                .deaths
+                .front()
+                .is_some_and(|death| death.elapsed() > STORM)
+            {
                 self.deaths.pop_front();
             } else {
                 thread::sleep(Duration::from_millis(20));
@@ -79,11 +94,13 @@ impl Torture {
         self.until("the next hr_ctrl", |_| {
             let file = format!("/proc/{nucleus}/task/{nucleus}/children");
             let children = fs::read_to_string(file)?;
-            let pids = children.split_whitespace().filter_map(|pid| pid.parse().ok());
+            let pids = children
+                .split_whitespace()
+                .filter_map(|pid| pid.parse().ok());
             let is_it = |pid: &u32| {
                 *pid != old && proc::is_alive(*pid) && proc::text(*pid, "comm").trim() == "hr_ctrl"
             };
-            found = pids.filter(is_it).last().unwrap_or(0);
+            found = pids.rfind(is_it).unwrap_or(0);
             Ok(found != 0)
         })?;
         Ok(found)

@@ -50,13 +50,7 @@ impl Fault {
     }
 }
 
-const ALL: &[Body] = &[
-    Body::Rust,
-    Body::C,
-    Body::Static,
-    Body::Python,
-    Body::Shell,
-];
+const ALL: &[Body] = &[Body::Rust, Body::C, Body::Static, Body::Python, Body::Shell];
 const COMPILED: &[Body] = &[Body::Rust, Body::C, Body::Static];
 const RUST: &[Body] = &[Body::Rust];
 /// Rust's own handler steps back at the first SIGSEGV that is no fault.

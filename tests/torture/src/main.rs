@@ -30,7 +30,9 @@ struct Options {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let seed = options.seed.unwrap_or_else(|| u64::from(std::process::id()));
+    let seed = options
+        .seed
+        .unwrap_or_else(|| u64::from(std::process::id()));
     println!("seed {seed}");
     match torture(&options, seed) {
         Ok(()) => ExitCode::SUCCESS,

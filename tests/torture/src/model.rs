@@ -118,7 +118,9 @@ pub fn compare(
     let Some(row) = row else {
         let is_right = stand == Stand::Absent;
         let gone = Known { stand, ..*known };
-        return is_right.then_some(gone).ok_or_else(|| "it is not there".into());
+        return is_right
+            .then_some(gone)
+            .ok_or_else(|| "it is not there".into());
     };
     let state = match stand {
         Stand::Runs => "running",
@@ -132,7 +134,9 @@ pub fn compare(
     if stand == Stand::Clean {
         let same = life == known.life && row.pid.is_none();
         let clean = Known { stand, ..*known };
-        return same.then_some(clean).ok_or_else(|| format!("it has lived on: {row:?}"));
+        return same
+            .then_some(clean)
+            .ok_or_else(|| format!("it has lived on: {row:?}"));
     }
     compare_life(known, due, (row, life), evidence)
 }
@@ -164,7 +168,10 @@ fn compare_life(
         return Err(format!("lives {lives_due:?} more are due: {}", told()));
     }
     if !begun_due.contains(&begun) {
-        return Err(format!("{begun_due:?} lives more must have begun: {}", told()));
+        return Err(format!(
+            "{begun_due:?} lives more must have begun: {}",
+            told()
+        ));
     }
     if (evidence.life, evidence.pid) != (u64::from(life), u64::from(pid)) {
         return Err(format!("another life says it is this one: {}", told()));
@@ -230,8 +237,16 @@ mod tests {
         let mut younger = row(3, 40, 500);
         younger.uptime_ms = Some(99);
         assert!(same(&younger).is_err(), "its uptime has begun again");
-        assert!(compare(&KNOWN, Due::Same, None, &evidence(4, 3, 500)).is_err(), "lost");
-        let doubled = compare(&KNOWN, Due::Same, Some(&row(3, 40, 500)), &evidence(5, 3, 500));
+        assert!(
+            compare(&KNOWN, Due::Same, None, &evidence(4, 3, 500)).is_err(),
+            "lost"
+        );
+        let doubled = compare(
+            &KNOWN,
+            Due::Same,
+            Some(&row(3, 40, 500)),
+            &evidence(5, 3, 500),
+        );
         assert!(doubled.is_err(), "somebody else has begun, too");
     }
 
@@ -239,18 +254,39 @@ mod tests {
     fn a_fault_is_followed_by_exactly_one_life() {
         let once = |row: &Row, found| compare(&KNOWN, Due::Times(1), Some(row), &found);
         assert!(once(&row(4, 41, 501), evidence(5, 4, 501)).is_ok());
-        assert!(once(&row(3, 40, 500), evidence(4, 3, 500)).is_err(), "not yet");
-        assert!(once(&row(5, 42, 502), evidence(6, 5, 502)).is_err(), "one too many");
-        assert!(once(&row(4, 41, 501), evidence(6, 4, 501)).is_err(), "two at once");
-        assert!(once(&row(4, 40, 501), evidence(5, 4, 501)).is_err(), "the aid is stale");
-        assert!(once(&row(4, 41, 501), evidence(5, 4, 502)).is_err(), "a stranger");
+        assert!(
+            once(&row(3, 40, 500), evidence(4, 3, 500)).is_err(),
+            "not yet"
+        );
+        assert!(
+            once(&row(5, 42, 502), evidence(6, 5, 502)).is_err(),
+            "one too many"
+        );
+        assert!(
+            once(&row(4, 41, 501), evidence(6, 4, 501)).is_err(),
+            "two at once"
+        );
+        assert!(
+            once(&row(4, 40, 501), evidence(5, 4, 501)).is_err(),
+            "the aid is stale"
+        );
+        assert!(
+            once(&row(4, 41, 501), evidence(5, 4, 502)).is_err(),
+            "a stranger"
+        );
     }
 
     #[test]
     fn a_pile_of_faults_is_followed_by_no_more_lives_than_there_were_faults() {
         let some = |life: u32, begun| {
             let found = evidence(begun, life.into(), 501);
-            compare(&KNOWN, Due::Between(1, 3), Some(&row(life, 99, 501)), &found).is_ok()
+            compare(
+                &KNOWN,
+                Due::Between(1, 3),
+                Some(&row(life, 99, 501)),
+                &found,
+            )
+            .is_ok()
         };
         assert!(some(4, 5) && some(6, 7));
         assert!(some(6, 5), "two were killed before they had begun");

@@ -139,7 +139,9 @@ impl Plan {
     /// The plan of `seed`, of these families only.
     #[must_use]
     pub fn new(seed: u64, families: &[Family]) -> Self {
-        let chosen = WEIGHTS.iter().filter(|(family, _)| families.contains(family));
+        let chosen = WEIGHTS
+            .iter()
+            .filter(|(family, _)| families.contains(family));
         Self {
             dice: Dice::new(seed),
             weights: chosen.copied().collect(),
@@ -198,7 +200,10 @@ impl Scene<'_> {
 
     /// At most one fault a group, with a chance of `percent` each; none in the groups of `spared`.
     fn hits(&self, dice: &mut Dice, percent: usize, spared: &[usize]) -> Vec<Hit> {
-        let spared: Vec<usize> = spared.iter().flat_map(|&one| self.cast.fellows(one)).collect();
+        let spared: Vec<usize> = spared
+            .iter()
+            .flat_map(|&one| self.cast.fellows(one))
+            .collect();
         let mut hits = Vec::new();
         for (member, actor) in self.cast.members.iter().enumerate() {
             if (actor.gid.is_some() && actor.place > 0) || spared.contains(&member) {
@@ -251,7 +256,11 @@ impl Scene<'_> {
         let hit = |_| {
             let victim = *dice.one_of(&fellows);
             let hit = self.fault(dice, victim);
-            let delay = if dice.chance(50) { 0 } else { dice.below(3000) as u64 };
+            let delay = if dice.chance(50) {
+                0
+            } else {
+                dice.below(3000) as u64
+            };
             (hit, delay)
         };
         Step::PileUp((0..count).map(hit).collect())
@@ -296,7 +305,11 @@ impl Scene<'_> {
         let before = self.hits(dice, 40, &[]);
         let hit: Vec<usize> = before.iter().map(|hit| hit.member).collect();
         let after = self.hits(dice, 30, &hit);
-        let again = if dice.chance(25) { 1 + dice.below(2) } else { 0 };
+        let again = if dice.chance(25) {
+            1 + dice.below(2)
+        } else {
+            0
+        };
         Step::Controller {
             coup,
             before,
@@ -308,9 +321,13 @@ impl Scene<'_> {
     fn end(&self, dice: &mut Dice) -> Step {
         let all = || 0..self.cast.members.len();
         let role = |member: usize| self.cast.members[member].role;
-        let extras: Vec<usize> = all().filter(|&member| role(member) == Role::Extra).collect();
+        let extras: Vec<usize> = all()
+            .filter(|&member| role(member) == Role::Extra)
+            .collect();
         let can_be_clean = |member: &usize| {
-            self.runs(*member) && self.cast.members[*member].has('l') && role(*member) == Role::Direct
+            self.runs(*member)
+                && self.cast.members[*member].has('l')
+                && role(*member) == Role::Direct
         };
         let clean: Vec<usize> = all().filter(can_be_clean).collect();
         let grouped: Vec<usize> = all()
@@ -356,7 +373,8 @@ mod tests {
         faults.sort_unstable();
         faults.dedup();
         assert_eq!(faults.len(), FAULTS.len());
-        let kinds: std::collections::HashSet<_> = steps.iter().map(std::mem::discriminant).collect();
+        let kinds: std::collections::HashSet<_> =
+            steps.iter().map(std::mem::discriminant).collect();
         assert_eq!(kinds.len(), 12);
     }
 
@@ -369,7 +387,10 @@ mod tests {
                 Step::Controller { before, after, .. } => [before, after].concat(),
                 _ => continue,
             };
-            let mut hit: Vec<usize> = hits.iter().flat_map(|hit| cast.fellows(hit.member)).collect();
+            let mut hit: Vec<usize> = hits
+                .iter()
+                .flat_map(|hit| cast.fellows(hit.member))
+                .collect();
             let all = hit.len();
             hit.sort_unstable();
             hit.dedup();

@@ -85,6 +85,10 @@ pub enum Wrong {
     NotRun = 9,
     /// The bank did not behave when it was full.
     Bank = 10,
+    /// The site has answered something else than it must.
+    Answer = 11,
+    /// What it printed found nobody.
+    Stdout = 12,
 }
 
 /// A name for what a life found wrong.
@@ -101,6 +105,8 @@ pub fn wrong_name(code: u64) -> &'static str {
         8 => "its block has moved",
         9 => "a member could not be run",
         10 => "the full bank does not behave",
+        11 => "the site's answer is wrong",
+        12 => "its stdout is broken",
         _ => "something unknown",
     }
 }

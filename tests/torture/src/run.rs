@@ -92,11 +92,13 @@ impl Torture {
         while self.tally.steps < length.steps && self.begun.elapsed() < length.time {
             let stands: Vec<Stand> = self.stage.known.iter().map(|known| known.stand).collect();
             let step = plan.next(&self.stage.cast, &stands);
-            self.steps.push_back(format!("{:>6} {step:?}", self.tally.steps));
+            self.steps
+                .push_back(format!("{:>6} {step:?}", self.tally.steps));
             if self.steps.len() > TOLD {
                 self.steps.pop_front();
             }
-            self.step(&step).with_context(|| format!("step {}", self.tally.steps))?;
+            self.step(&step)
+                .with_context(|| format!("step {}", self.tally.steps))?;
             if told.elapsed() > PROGRESS {
                 told = Instant::now();
                 eprintln!("{}", self.tally.line(self.begun.elapsed()));
@@ -121,9 +123,16 @@ impl Torture {
     fn count(&mut self) -> Result<()> {
         self.settle(&self.nothing())?;
         let stat = self.stage.link.stat()?;
-        ensure!(stat.nucleus == self.stat.nucleus, "there is another nucleus");
-        ensure!(stat.hr_ctrl == self.stat.hr_ctrl, "hr_ctrl was started again without cause");
-        self.census.count(&self.stage.cast, &self.stage.known, stat)?;
+        ensure!(
+            stat.nucleus == self.stat.nucleus,
+            "there is another nucleus"
+        );
+        ensure!(
+            stat.hr_ctrl == self.stat.hr_ctrl,
+            "hr_ctrl was started again without cause"
+        );
+        self.census
+            .count(&self.stage.cast, &self.stage.known, stat)?;
         self.tally.censuses += 1;
         Ok(())
     }
@@ -137,7 +146,11 @@ impl Torture {
         for step in &self.steps {
             eprintln!("{step}");
         }
-        let mut asked = vec![vec!["aps", "--json"], vec!["chorusStat"], vec!["log", "HR_CTRL"]];
+        let mut asked = vec![
+            vec!["aps", "--json"],
+            vec!["chorusStat"],
+            vec!["log", "HR_CTRL"],
+        ];
         let members = self.stage.cast.members.clone();
         for (index, member) in members.iter().enumerate() {
             if self.stage.evidence(index).wrong.0 > 0 {

@@ -72,7 +72,9 @@ impl Torture {
         let is_vague = |due: &Due| matches!(due, Due::Between(..));
         let those = |wanted: &dyn Fn(&Due) -> bool| -> Vec<usize> {
             let all = dues.dues.iter().enumerate();
-            all.filter(|(_, due)| wanted(due)).map(|(index, _)| index).collect()
+            all.filter(|(_, due)| wanted(due))
+                .map(|(index, _)| index)
+                .collect()
         };
         let dues = &self.with_owed(dues);
         self.ping(&those(&is_new))?;
@@ -127,13 +129,16 @@ impl Torture {
         for (index, member) in self.stage.cast.members.iter().enumerate() {
             let (known, owed) = (&self.stage.known[index], self.stage.owed[index]);
             let evidence = self.stage.evidence(index);
-            self.check_wrong(index, &evidence).map_err(|why| why.to_string())?;
+            self.check_wrong(index, &evidence)
+                .map_err(|why| why.to_string())?;
             let is_same = owed > 0 || evidence.pid == u64::from(known.pid);
             let is_due = evidence.begun == known.begun + u64::from(owed);
             let is_next = owed == 0 || evidence.life == u64::from(known.life + owed);
             if known.stand != Stand::Absent && !(is_same && is_due && is_next) {
                 let name = &member.name;
-                return Err(format!("{name}: {owed} lives more are due: {evidence:?}, known {known:?}"));
+                return Err(format!(
+                    "{name}: {owed} lives more are due: {evidence:?}, known {known:?}"
+                ));
             }
         }
         Ok(())
@@ -197,7 +202,10 @@ impl Torture {
 
     fn compare_all(&self, rows: &[Row], dues: &Dues) -> Result<Vec<Known>, String> {
         let members = &self.stage.cast.members;
-        if let Some(row) = rows.iter().find(|row| members.iter().all(|m| m.name != row.name)) {
+        if let Some(row) = rows
+            .iter()
+            .find(|row| members.iter().all(|m| m.name != row.name))
+        {
             return Err(format!("nobody has run this one: {row:?}"));
         }
         let mut known = Vec::with_capacity(members.len());
@@ -213,9 +221,14 @@ impl Torture {
             let evidence = self.stage.evidence(index);
             let now = compare(&self.stage.known[index], dues.dues[index], row, &evidence);
             known.push(now.map_err(|why| format!("{}: {why}", member.name))?);
-            let said = row.and_then(|row| row.last_end.as_deref()).unwrap_or("nothing");
+            let said = row
+                .and_then(|row| row.last_end.as_deref())
+                .unwrap_or("nothing");
             if let Some(end) = dues.ends[index].filter(|end| !said.contains(end)) {
-                return Err(format!("{} ended by {end}, and aps says {said}", member.name));
+                return Err(format!(
+                    "{} ended by {end}, and aps says {said}",
+                    member.name
+                ));
             }
         }
         Ok(known)

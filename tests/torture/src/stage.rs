@@ -57,12 +57,23 @@ impl Stage {
     pub fn new() -> Result<Self> {
         let cast = Cast::default();
         let shm = Path::new("/dev/shm");
-        let place = if shm.is_dir() { shm.to_owned() } else { std::env::temp_dir() };
+        let place = if shm.is_dir() {
+            shm.to_owned()
+        } else {
+            std::env::temp_dir()
+        };
         let dir = TempDir::with_prefix_in("torture-", place)?;
         build_programs(dir.path())?;
         let record = Record::create(&dir.path().join("record"))?;
-        let fifos: io::Result<Vec<File>> = cast.members.iter().map(|m| fifo(dir.path(), m)).collect();
-        let port = |member: &Member| if member.has('p') { programs::free_port() } else { 0 };
+        let fifos: io::Result<Vec<File>> =
+            cast.members.iter().map(|m| fifo(dir.path(), m)).collect();
+        let port = |member: &Member| {
+            if member.has('p') {
+                programs::free_port()
+            } else {
+                0
+            }
+        };
         let ports = cast.members.iter().map(port).collect();
         let options = Options::new().config(CONFIG).env("RUST_BACKTRACE", "0");
         let site = options.start();
@@ -99,8 +110,16 @@ impl Stage {
         if member.body == Body::Shell {
             return words;
         }
-        let flags = if member.flags.is_empty() { "-" } else { member.flags };
-        words.extend([index.to_string(), flags.to_owned(), self.ports[index].to_string()]);
+        let flags = if member.flags.is_empty() {
+            "-"
+        } else {
+            member.flags
+        };
+        words.extend([
+            index.to_string(),
+            flags.to_owned(),
+            self.ports[index].to_string(),
+        ]);
         if member.body == Body::Rust {
             words.push(format!("{}:{}", member.place, member.gid.unwrap_or(0)));
             if let Some(other) = self.cast.run_by(index) {
@@ -130,7 +149,11 @@ impl Stage {
         let program = self.words(index);
         words.extend(program.iter().map(String::as_str));
         let answer = self.link.order(&words).context("arun")?;
-        ensure!(answer.code == 0, "arun {}: {answer:?}", self.cast.members[index].name);
+        ensure!(
+            answer.code == 0,
+            "arun {}: {answer:?}",
+            self.cast.members[index].name
+        );
         Ok(())
     }
 
@@ -190,7 +213,9 @@ impl Stage {
         let mut line = [0; LINE as usize];
         file.read_exact(&mut line)?;
         let line = String::from_utf8_lossy(&line);
-        let mut words = line.split_whitespace().map(|word| word.parse().unwrap_or(NO_LIFE));
+        let mut words = line
+            .split_whitespace()
+            .map(|word| word.parse().unwrap_or(NO_LIFE));
         let pong = fs::read_to_string(self.file(&format!("{name}.pong"))).unwrap_or_default();
         Ok(Evidence {
             begun,
@@ -222,12 +247,17 @@ impl Stage {
 fn remove_left_over(name: &str) -> Vec<String> {
     let left = leftovers::processes(name, &[]);
     let mut told = leftovers::describe(&left);
-    left.into_iter().for_each(refrain_tests::proc::kill_if_there);
+    left.into_iter()
+        .for_each(refrain_tests::proc::kill_if_there);
     let mut cgroups = leftovers::cgroups(name);
     // The deepest first; a cgroup's files vanish with it.
     for parent in cgroups.clone() {
         let entries = fs::read_dir(&parent).into_iter().flatten().flatten();
-        cgroups.extend(entries.map(|entry| entry.path()).filter(|path| path.is_dir()));
+        cgroups.extend(
+            entries
+                .map(|entry| entry.path())
+                .filter(|path| path.is_dir()),
+        );
     }
     cgroups.sort_by_key(|path| std::cmp::Reverse(path.as_os_str().len()));
     for path in cgroups {
@@ -247,7 +277,9 @@ fn fifo(dir: &Path, member: &Member) -> io::Result<File> {
     // Open for reading as well: what is written waits for the next life.
     let mut options = OpenOptions::new();
     let options = options.read(true).write(true);
-    options.custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed()).open(path)
+    options
+        .custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed())
+        .open(path)
 }
 
 /// The directory of the programs' sources.

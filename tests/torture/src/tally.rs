@@ -116,8 +116,13 @@ mod tests {
         assert_eq!((total.injected, total.recovered), (3, 2));
         let table = tally.table();
         let row = |name: &str| {
-            let line = table.lines().find(|line| line.contains(name)).expect("a row");
-            line.split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>()
+            let line = table
+                .lines()
+                .find(|line| line.contains(name))
+                .expect("a row");
+            line.split('|')
+                .map(|cell| cell.trim().to_owned())
+                .collect::<Vec<_>>()
         };
         assert_eq!(row("SIGSEGV")[3..6], ["2", "2", "0"]);
         assert_eq!(row("kill -9")[3..6], ["1", "0", "1"]);

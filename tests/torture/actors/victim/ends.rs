@@ -50,7 +50,12 @@ fn signal(signal: Signal) {
 /// Reads a page that its file has lost: a real SIGBUS.
 fn bus() {
     let path = std::env::temp_dir().join(format!("hole-{}", std::process::id()));
-    let open = File::options().read(true).write(true).create(true).truncate(true).open(&path);
+    let open = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(&path);
     let file = open.expect("a file can be made");
     let _ = std::fs::remove_file(&path);
     file.set_len(PAGE as u64).expect("it can grow");

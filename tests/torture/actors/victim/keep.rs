@@ -7,6 +7,7 @@
 //! the present one is not, then stores its number. So whatever a life is killed at, word 0 names a whole
 //! state.
 
+use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Mutex, PoisonError};
@@ -14,7 +15,7 @@ use std::thread;
 use std::time::Duration;
 
 use refrain::{
-    AttachError, Block, DeletionKey, ErrorCode, Exec, ExecError, HR_GROUP_KEY, PmmError,
+    AttachError, Block, DeletionKey, ErrorCode, Exec, ExecError, HR_GROUP_KEY, HrError, PmmError,
     RequestError, pmm_allocate, pmm_free_all,
 };
 use refrain_torture::record::{Slot, Word, Wrong};
@@ -28,6 +29,10 @@ const STATE: usize = 200;
 const PAUSE: Duration = Duration::from_millis(3);
 /// How many tries: a minute of them.
 const TRIES: u32 = 20_000;
+/// Between two questions of a life that asks all the time.
+const ASKING: Duration = Duration::from_millis(20);
+/// Longer than a life that is being stopped runs on.
+const STOPPING: Duration = Duration::from_secs(5);
 /// How much is taken at a time to fill the bank, in bytes.
 const FILL: u64 = 1 << 20;
 
@@ -38,7 +43,10 @@ fn place(number: u64) -> usize {
 
 /// The content of state `number` at position `at`.
 fn content(number: u64, at: usize) -> u64 {
-    (number ^ 0x5bd1_e995).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(at as u32) ^ at as u64
+    (number ^ 0x5bd1_e995)
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        .rotate_left(at as u32)
+        ^ at as u64
 }
 
 /// The blocks of a life.
@@ -81,7 +89,10 @@ impl Keep {
         if now > 0 && !is_whole(&self.own, now) {
             slot.wrong(Wrong::Torn, now);
         }
-        let (address, before) = (self.own.as_ptr().as_ptr().addr() as u64, slot.get(Word::Address));
+        let (address, before) = (
+            self.own.as_ptr().as_ptr().addr() as u64,
+            slot.get(Word::Address),
+        );
         if before != 0 && before != address {
             slot.wrong(Wrong::Moved, address);
         }
@@ -191,6 +202,37 @@ pub fn run_member(slot: Slot<'_>, name: &str, program: &Path, args: &[String]) {
     }
 }
 
+/// Asks for its own group and says a line, again and again; the site may be away, but its answers are right,
+/// and stdout never breaks.
+pub fn ask_on(slot: Slot<'_>) {
+    let own = until_served(slot, || refrain::attach());
+    let Some(gid) = own.ok().and_then(|own| own.gid()) else {
+        return slot.wrong(Wrong::Answer, 0);
+    };
+    for turn in 0_u64.. {
+        let is_right = || {
+            let group = until_served(slot, || match refrain::attach() {
+                // 0: it was not told its aid yet, and nobody is there to ask.
+                Ok(own) if own.aid().0 != 0 => refrain::hr_get_actor_group(own.aid()),
+                Ok(_) => Ok(Some(gid)),
+                Err(error) => Err(error.into()),
+            });
+            matches!(group, Ok(Some(group)) if group == gid)
+        };
+        if !is_right() {
+            // A life that is being stopped has no group any more; but then it does not get far.
+            thread::sleep(STOPPING);
+            if !is_right() {
+                slot.wrong(Wrong::Answer, turn);
+            }
+        }
+        if writeln!(std::io::stdout(), "turn {turn}").is_err() {
+            slot.wrong(Wrong::Stdout, turn);
+        }
+        thread::sleep(ASKING);
+    }
+}
+
 /// An error that may pass.
 trait Passing {
     /// Whether it is worth another try.
@@ -210,6 +252,16 @@ impl Passing for AttachError {
 }
 
 impl Passing for PmmError {
+    fn passes(&self) -> bool {
+        match self {
+            Self::Request(error) => request_passes(error),
+            Self::Attach(error) => error.passes(),
+            _ => false,
+        }
+    }
+}
+
+impl Passing for HrError {
     fn passes(&self) -> bool {
         match self {
             Self::Request(error) => request_passes(error),

@@ -11,6 +11,7 @@
 //! | `k` | it has a child |
 //! | `t` | it has two threads more |
 //! | `b` | one of its threads changes the block all the time |
+//! | `q` | one of its threads asks the site something, and prints, all the time |
 //! | `f` | it fills the bank when told to, and gives back what a life before it took |
 
 mod ends;
@@ -85,7 +86,9 @@ fn main() {
     }
     let _held = hold(&part, slot);
     note_life(slot);
-    let keep = part.has('l').then(|| Arc::new(Keep::open(&part.name, &part.group, slot)));
+    let keep = part
+        .has('l')
+        .then(|| Arc::new(Keep::open(&part.name, &part.group, slot)));
     if let Some(keep) = keep.as_deref().filter(|_| part.has('f')) {
         keep.empty(slot);
     }
@@ -97,6 +100,9 @@ fn main() {
                 thread::sleep(BUSY);
             }
         });
+    }
+    if part.has('q') {
+        thread::spawn(move || keep::ask_on(slot));
     }
     if part.has('k') {
         let mut command = Command::new("sleep");
@@ -118,7 +124,10 @@ fn sleep() {
 
 /// Takes what only one life can have at a time.
 fn hold(part: &Part, slot: Slot<'_>) -> Held {
-    let open = OpenOptions::new().append(true).create(true).open(part.file("lock"));
+    let open = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(part.file("lock"));
     let lock = open.expect("the lock can be opened");
     if lock.try_lock().is_err() {
         slot.wrong(Wrong::NotAlone, u64::from(std::process::id()));
@@ -131,11 +140,16 @@ fn hold(part: &Part, slot: Slot<'_>) -> Held {
         }
     };
     let port = (part.port > 0).then(|| listen(part.port)).flatten();
-    Held { _lock: lock, _port: port }
+    Held {
+        _lock: lock,
+        _port: port,
+    }
 }
 
 fn note_life(slot: Slot<'_>) {
-    let life = env::var("REFRAIN_LIFE").ok().and_then(|life| life.parse().ok());
+    let life = env::var("REFRAIN_LIFE")
+        .ok()
+        .and_then(|life| life.parse().ok());
     let life = life.unwrap_or(NO_LIFE);
     let before = slot.get(Word::Life);
     if before != NO_LIFE && life <= before {
@@ -147,11 +161,15 @@ fn note_life(slot: Slot<'_>) {
 
 fn serve(part: &Part, slot: Slot<'_>, keep: Option<&Keep>) {
     // Open for writing as well: it never comes to its end.
-    let fifo = OpenOptions::new().read(true).write(true).open(part.file("fifo"));
+    let fifo = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(part.file("fifo"));
     let mut fifo = fifo.expect("the FIFO is there");
     let mut bytes = [0; COMMAND];
     loop {
-        fifo.read_exact(&mut bytes).expect("somebody holds the FIFO open");
+        fifo.read_exact(&mut bytes)
+            .expect("somebody holds the FIFO open");
         let Some((letter, number)) = read_command(&bytes) else {
             continue;
         };
