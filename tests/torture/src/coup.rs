@@ -94,7 +94,7 @@ impl Torture {
         self.until("the next hr_ctrl", |_| {
             let file = format!("/proc/{nucleus}/task/{nucleus}/children");
             let children = fs::read_to_string(file)?;
-            let pids = children
+            let mut pids = children
                 .split_whitespace()
                 .filter_map(|pid| pid.parse().ok());
             let is_it = |pid: &u32| {
