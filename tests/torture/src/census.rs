@@ -17,9 +17,9 @@ use crate::link::{Stat, WATCHDOG};
 use crate::model::{Known, Stand};
 use crate::plan::Part;
 
-/// By how many fds nucleus, hr_ctrl and a template may exceed what they had at first: standbys, keepers
+/// By how many fds nucleus, hr_ctrl and a template may exceed what they had at first: actors, standbys
 /// and sockets come and go.
-const SLACK: [usize; 3] = [16, 200, 16];
+const SLACK: [usize; 3] = [80, 200, 16];
 /// The same for memory of hr_ctrl, in KiB.
 const SLACK_KIB: u64 = 64 << 10;
 /// Between two looks.

@@ -140,7 +140,7 @@ impl Torture {
     /// Tells the last steps, and what the site says.
     pub fn tell(&mut self) {
         if interrupt::has_come() {
-            return;
+            return self.tally.forget_pending();
         }
         eprintln!("the last steps:");
         for step in &self.steps {

@@ -45,6 +45,13 @@ impl Tally {
         }
     }
 
+    /// The run was interrupted: nobody will look at what was injected last.
+    pub fn forget_pending(&mut self) {
+        for key in self.pending.drain(..) {
+            self.faults.entry(key).or_default().injected -= 1;
+        }
+    }
+
     /// All faults.
     #[must_use]
     pub fn total(&self) -> Count {
