@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use refrain_tests::{leftovers, proc};
 
 use crate::cast::{Body, Cast, Member, Role};
@@ -16,6 +16,7 @@ use crate::interrupt;
 use crate::link::{Stat, WATCHDOG};
 use crate::model::{Known, Stand};
 use crate::plan::Part;
+use crate::stage::Unfit;
 
 /// By how many fds nucleus, hr_ctrl and a template may exceed what they had at first: actors, standbys
 /// and sockets come and go.
@@ -59,12 +60,12 @@ impl Census {
     /// The census of the site `name`.
     ///
     /// # Errors
-    /// Where there is no cgroup: without one nobody can say who belongs to an actor.
+    /// [`Unfit`]: without a cgroup nobody can say who belongs to an actor.
     pub fn new(name: &str) -> Result<Self> {
         let mut all = leftovers::cgroups(name).into_iter();
         let cgroup = all
             .next()
-            .context("the site has no cgroup of version 2; it cannot be counted")?;
+            .ok_or(Unfit("no cgroup of version 2 can be made"))?;
         Ok(Self {
             cgroup,
             first: None,

@@ -9,6 +9,10 @@ use clap::{Parser, ValueEnum};
 use refrain_torture::interrupt;
 use refrain_torture::plan::Family;
 use refrain_torture::run::{Length, Torture};
+use refrain_torture::stage::Unfit;
+
+/// The exit code where this machine lacks what it takes.
+const UNFIT: u8 = 3;
 
 /// Attacks a site of its own at random, and checks it against a model after every step.
 #[derive(Parser)]
@@ -38,7 +42,8 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("refrain-torture: seed {seed}: {error:#}");
-            ExitCode::FAILURE
+            let is_unfit = error.downcast_ref::<Unfit>().is_some();
+            ExitCode::from(if is_unfit { UNFIT } else { 1 })
         }
     }
 }

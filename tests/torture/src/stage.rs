@@ -5,6 +5,8 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::net::TcpListener;
+use std::ops::Range;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -27,8 +29,15 @@ const CONFIG: &str = r#"(
     hr_ctrl: (max_badness: 1000000000, answer_timeout: "3s"),
     console: (log_size: "16KiB"),
 )"#;
+/// Ports for actors that listen, below those that the kernel chooses from.
+const PORTS: Range<u16> = 20_000..32_000;
 /// Bytes of a line in the file of beginnings of a script.
 const LINE: u64 = 32;
+
+/// What this machine lacks for it.
+#[derive(Debug, thiserror::Error)]
+#[error("this machine cannot run it: {0}")]
+pub struct Unfit(pub &'static str);
 
 /// Everything.
 pub struct Stage {
@@ -45,6 +54,7 @@ pub struct Stage {
     /// What the actors write into.
     pub record: Record,
     dir: TempDir,
+    python: PathBuf,
     fifos: Vec<File>,
     ports: Vec<u16>,
 }
@@ -53,8 +63,9 @@ impl Stage {
     /// A site without actors, and all that they will need.
     ///
     /// # Errors
-    /// The kernel's; a compiler that is missing.
+    /// [`Unfit`]; the kernel's.
     pub fn new() -> Result<Self> {
+        let python = programs::installed("python3").ok_or(Unfit("python3 is not installed"))?;
         let cast = Cast::default();
         let shm = Path::new("/dev/shm");
         let place = if shm.is_dir() {
@@ -67,14 +78,15 @@ impl Stage {
         let record = Record::create(&dir.path().join("record"))?;
         let fifos: io::Result<Vec<File>> =
             cast.members.iter().map(|m| fifo(dir.path(), m)).collect();
-        let port = |member: &Member| {
+        let mut free = free_ports();
+        let mut port = |member: &Member| {
             if member.has('p') {
-                programs::free_port()
+                free.next()
             } else {
-                0
+                Some(0)
             }
         };
-        let ports = cast.members.iter().map(port).collect();
+        let ports: Option<Vec<u16>> = cast.members.iter().map(&mut port).collect();
         let options = Options::new().config(CONFIG).env("RUST_BACKTRACE", "0");
         let site = options.start();
         Ok(Self {
@@ -85,8 +97,9 @@ impl Stage {
             site,
             record,
             dir,
+            python,
             fifos: fifos?,
-            ports,
+            ports: ports.context("there are not enough free ports")?,
         })
     }
 
@@ -103,7 +116,7 @@ impl Stage {
             Body::Rust => vec![binaries::path("victim").display().to_string()],
             Body::C => vec![self.file("victim-c")],
             Body::Static => vec![self.file("victim-static")],
-            Body::Python => vec!["/usr/bin/python3".to_owned(), self.file("victim.py")],
+            Body::Python => vec![self.python.display().to_string(), self.file("victim.py")],
             Body::Shell => vec![self.file("victim.sh")],
         };
         words.extend([dir, member.name.clone()]);
@@ -282,6 +295,13 @@ fn fifo(dir: &Path, member: &Member) -> io::Result<File> {
         .open(path)
 }
 
+/// Ports that nobody listens on, and that the kernel gives to nobody who does not ask for them.
+fn free_ports() -> impl Iterator<Item = u16> {
+    let from = PORTS.start + (std::process::id() % u32::from(PORTS.end - PORTS.start)) as u16;
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    (from..PORTS.end).chain(PORTS.start..from).filter(is_free)
+}
+
 /// The directory of the programs' sources.
 fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("actors")
@@ -293,7 +313,12 @@ fn build_programs(dir: &Path) -> Result<()> {
         command.args(["-O1", "-pthread", "-o"]).arg(dir.join(name));
         command.arg(sources().join("victim.c")).args(flags);
         let built = run::to_end(&mut command, None);
-        ensure!(built.code == Some(0), "{command:?}: {built:?}");
+        if built.code != Some(0) {
+            eprintln!("{command:?}: {}", built.err);
+            bail!(Unfit(
+                "its C compiler does not build actors/victim.c, dynamically and statically"
+            ));
+        }
     }
     for script in ["victim.py", "victim.sh"] {
         let place = dir.join(script);

@@ -205,7 +205,7 @@ pub fn run_member(slot: Slot<'_>, name: &str, program: &Path, args: &[String]) {
 /// Asks for its own group and says a line, again and again; the site may be away, but its answers are right,
 /// and stdout never breaks.
 pub fn ask_on(slot: Slot<'_>) {
-    let own = until_served(slot, || refrain::attach());
+    let own = until_served(slot, refrain::attach);
     let Some(gid) = own.ok().and_then(|own| own.gid()) else {
         return slot.wrong(Wrong::Answer, 0);
     };
