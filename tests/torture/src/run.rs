@@ -10,6 +10,7 @@ use crate::interrupt;
 use crate::link::Stat;
 use crate::model::Stand;
 use crate::plan::{Family, Plan, Step};
+use crate::record::Word;
 use crate::stage::Stage;
 use crate::tally::Tally;
 
@@ -176,11 +177,21 @@ impl Torture {
     /// The table, and what goes with it.
     #[must_use]
     pub fn report(&self) -> String {
+        let slots = 0..self.stage.cast.members.len();
+        let sum = |word| -> u64 {
+            slots
+                .clone()
+                .map(|slot| self.stage.record.slot(slot).get(word))
+                .sum()
+        };
         format!(
-            "{}\n\n{}\n{}",
-            self.tally.table(),
+            "{}\n\n{}\n{}\nsessions: {}; requests of lives that were asked again: {}; warm images made: {}",
+            self.tally.tables(),
             self.tally.line(self.begun.elapsed()),
-            self.census.holdings()
+            self.census.holdings(),
+            self.stage.link.opened,
+            sum(Word::Agains),
+            sum(Word::Images)
         )
     }
 }
