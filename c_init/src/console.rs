@@ -121,7 +121,7 @@ impl Reader {
             if raw {
                 let _ = tcsetattr(io::stdin(), OptionalActions::Drain, before);
                 // Bracketed paste off, and off the prompt's line.
-                screen::out("\x1b[?2004l\r\n");
+                screen::steer("\x1b[?2004l\r\n");
             }
         }
     }

@@ -65,6 +65,7 @@ impl Visit {
                 (code != DONE || self.after == After::Leave).then_some(code)
             }
             Some(FromSite::Booted { .. }) => None,
+            Some(FromSite::Refused(why)) => Some(complain(FAILED, why)),
             // A site that ends because it was told to has done its duty.
             Some(FromSite::Halted { .. }) | None if self.after == After::Halted => Some(DONE),
             Some(FromSite::Halted { code }) => Some(code),

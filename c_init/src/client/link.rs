@@ -87,14 +87,19 @@ impl Link {
         Ok(link)
     }
 
-    /// Sends a message.
+    /// Sends a message. A site that has hung up is no error here: it may have said why, and
+    /// [`Link::receive`] tells that, or the end.
     ///
     /// # Errors
     /// [`LinkError::Broken`].
     pub(crate) async fn send(&mut self, message: &ToSite) -> Result<(), LinkError> {
         let line = line_of(message)?;
-        let sent = self.writer.write_all(&line).await;
-        sent.map_err(|why| LinkError::Broken(why.to_string()))
+        match self.writer.write_all(&line).await {
+            Err(why) if why.kind() != io::ErrorKind::BrokenPipe => {
+                Err(LinkError::Broken(why.to_string()))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The next message; `None` when the site has closed the session. May be dropped half way.

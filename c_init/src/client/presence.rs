@@ -158,6 +158,7 @@ impl Client<'_> {
                 }
             }
             FromSite::Booted { .. } => {}
+            FromSite::Refused(why) => return Ok(Some(complain(FAILED, why))),
             FromSite::Halted { code } => {
                 if self.state == State::Idle {
                     self.screen.line(&format!("site {} has halted", self.site));

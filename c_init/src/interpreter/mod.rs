@@ -9,7 +9,7 @@
 pub(crate) mod script;
 mod state;
 
-use std::cell::{Ref, RefCell, RefMut};
+use std::cell::{Cell, Ref, RefCell, RefMut};
 use std::path::Path;
 use std::rc::Rc;
 
@@ -26,6 +26,9 @@ pub use state::State;
 pub const MAX_LINE: usize = 64 << 10;
 /// How deep files may `source` each other; one that sources itself ends here.
 const MAX_DEPTH: u32 = 16;
+/// How many files one command may `source`, through others as well: without this bound, sixteen files that
+/// name the next one ten times each would never end.
+const MAX_FILES: u32 = 1000;
 
 /// The interpreter of a site.
 pub struct CInit {
@@ -138,6 +141,8 @@ pub(crate) struct Context<'a> {
     shared: &'a Rc<Shared>,
     session: &'a Session,
     depth: u32,
+    /// How many files were sourced, by the command that began this and by all below it.
+    files: Rc<Cell<u32>>,
     ini: Option<IniMode>,
     /// The line of `sysadm.ini`, from 1; 0 when this is something else.
     line: u32,
@@ -149,6 +154,7 @@ impl<'a> Context<'a> {
             shared,
             session,
             depth: 0,
+            files: Rc::default(),
             ini,
             line: 0,
         }
@@ -161,6 +167,13 @@ impl<'a> Context<'a> {
                 "files source each other more than {MAX_DEPTH} deep; does one source itself?"
             )));
         }
+        if self.files.get() >= MAX_FILES {
+            self.files.set(MAX_FILES + 1);
+            return Err(CommandError::Failed(format!(
+                "more than {MAX_FILES} files by one command; do they source each other?"
+            )));
+        }
+        self.files.set(self.files.get() + 1);
         Ok(Self {
             depth: self.depth + 1,
             ..self.clone()
@@ -169,10 +182,16 @@ impl<'a> Context<'a> {
 
     /// The context of one line of a file. What the file sources belongs to the same line.
     fn of_line(&self, ini: Option<IniMode>, line: u32) -> Self {
-        let line = if self.depth == 0 { line } else { self.line };
+        if self.depth > 0 {
+            return Self {
+                ini,
+                ..self.clone()
+            };
+        }
         Self {
             ini,
             line,
+            files: Rc::default(),
             ..self.clone()
         }
     }
@@ -190,6 +209,11 @@ impl<'a> Context<'a> {
             },
             Some(IniMode::Adopt { .. }) => verb.sets_something(),
         }
+    }
+
+    /// Whether too many files were sourced: then none of them goes on.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.depth > 0 && self.files.get() > MAX_FILES
     }
 
     pub(crate) fn site(&self) -> Result<&'a Site, CommandError> {

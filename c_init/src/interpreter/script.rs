@@ -80,14 +80,14 @@ async fn carry_out(
     let mut failed = 0;
     for number in 1.. {
         let cx = &cx.of_line(mode_of(number), number);
-        let outcome = match next_line(&mut reader)? {
+        let outcome = match next_line(&mut reader).await? {
             None => break,
             Some(Ok(line)) => super::run_line(cx, &line).await,
             Some(Err(why)) => Err(CommandError::Failed(why.to_string())),
         };
         let (code, flow) = cx.report(&format!("{}:{number}", file.display()), outcome);
         failed += u32::from(code != crate::DONE);
-        if flow == Flow::End {
+        if flow == Flow::End || cx.is_given_up() {
             break;
         }
         // Commands that wait for nothing must not keep the other sessions waiting.
@@ -110,8 +110,9 @@ fn open(path: &Path) -> Result<BufReader<File>, ScriptError> {
     Ok(BufReader::new(file))
 }
 
-/// The next line; of one that is too long no more than the bound is kept.
-fn next_line(reader: &mut impl BufRead) -> io::Result<Option<Result<String, LineError>>> {
+/// The next line; of one that is too long no more than the bound is kept, and the other sessions have their
+/// turn while it is passed over: gigabytes take longer than hr_ctrl may be silent.
+async fn next_line(reader: &mut impl BufRead) -> io::Result<Option<Result<String, LineError>>> {
     let mut line = Vec::new();
     let mut length = 0;
     loop {
@@ -129,6 +130,7 @@ fn next_line(reader: &mut impl BufRead) -> io::Result<Option<Result<String, Line
         if ended {
             break;
         }
+        tokio::task::yield_now().await;
     }
     if length > MAX_LINE {
         return Ok(Some(Err(LineError::TooLong)));

@@ -202,3 +202,14 @@ async fn c2_a_file_that_sources_itself_comes_to_an_end() {
         "{err:?}"
     );
 }
+
+#[tokio::test]
+async fn c4_files_that_source_each_other_many_times_come_to_an_end() {
+    let talk = Talk::new();
+    talk.file("loop.ini", "source loop.ini\n".repeat(20));
+    assert_eq!(talk.line("source loop.ini").await, 1);
+    let (_, err) = talk.said();
+    let last = err.last().unwrap();
+    assert!(last.contains("more than 1000 files"), "{last}");
+    assert_eq!(talk.out("echo a").await, "a\n");
+}

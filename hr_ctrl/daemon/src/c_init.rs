@@ -147,10 +147,16 @@ impl Actor for CInit {
     }
 }
 
+/// How many sessions there are at once. Each takes an fd of the process that restarts actors, which needs
+/// its own: half of what `controller.rs` sets aside for a site is more than any site has consoles.
+const MAX_SESSIONS: usize = 128;
+
 async fn accept(listener: OwnedFd, desk: Rc<Desk>) -> io::Result<()> {
     let listener = std::os::unix::net::UnixListener::from(listener);
     listener.set_nonblocking(true)?;
     let listener = UnixListener::from_std(listener)?;
+    // Each session has a clone.
+    let sessions = Rc::new(());
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -163,9 +169,18 @@ async fn accept(listener: OwnedFd, desk: Rc<Desk>) -> io::Result<()> {
         };
         // Invariant 8: only the site's owner commands it.
         let owner = process::peer_credentials(stream.as_fd()).map(|(_, uid, _)| uid);
-        if owner.is_ok_and(|uid| uid == 0 || uid == process::geteuid()) {
-            let host: Rc<dyn Host> = Rc::clone(&desk) as Rc<dyn Host>;
-            actix_rt::spawn(session::serve(stream, host));
+        if !owner.is_ok_and(|uid| uid == 0 || uid == process::geteuid()) {
+            continue;
         }
+        if Rc::strong_count(&sessions) > MAX_SESSIONS {
+            let why = format!("the site has {MAX_SESSIONS} sessions already; end one of them");
+            session::refuse(&stream, &why);
+            continue;
+        }
+        let (host, session) = (Rc::clone(&desk) as Rc<dyn Host>, Rc::clone(&sessions));
+        actix_rt::spawn(async move {
+            session::serve(stream, host).await;
+            drop(session);
+        });
     }
 }

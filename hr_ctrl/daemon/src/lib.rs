@@ -10,6 +10,8 @@ pub mod boot;
 pub mod controller;
 pub mod embed;
 pub mod failure;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod interpreter;
 pub mod launch;
 pub mod limits;

@@ -2,7 +2,8 @@
 //!
 //! Everything that goes out passes one queue, so that a command's output and the console keep
 //! their order. A client that stops reading first loses console lines, then its session; it never
-//! costs the site more than the limits below.
+//! costs the site more than the limits below, and its connection ends with its session, whether it
+//! has read everything or not.
 
 use std::cell::Cell;
 use std::io;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use refrain_abi::session::{FromSite, MAX_LINE, ToSite, VERSION};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -25,12 +27,61 @@ const CONSOLE_LIMIT: usize = 1 << 20;
 /// How many bytes may wait for a client before its session is given up.
 const SESSION_LIMIT: usize = 32 << 20;
 
+/// How many bytes may wait for all clients together before those that read slowly are given up.
+const SITE_LIMIT: usize = 128 << 20;
+/// The longest first request, in bytes: more than any `open` has, so that who only connects costs little.
+const OPEN_LIMIT: usize = 64 << 10;
+/// How long a client may take to open its session.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the end of a session waits for its client to read what is left.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// How many bytes wait for all clients.
+static WAITING: AtomicUsize = AtomicUsize::new(0);
+
+/// How much a message counts, in bytes.
+fn size_of(message: &FromSite) -> usize {
+    match message {
+        FromSite::Out(text) | FromSite::Err(text) | FromSite::Console(text) => text.len() + 16,
+        _ => 16,
+    }
+}
+
 /// The outgoing queue of a session.
 #[derive(Clone)]
 pub struct Queue {
     sender: mpsc::UnboundedSender<FromSite>,
-    waiting: Arc<AtomicUsize>,
+    waiting: Arc<Waiting>,
     lost: Arc<AtomicU64>,
+}
+
+/// The bytes that wait for one client; when nobody reads them any more, they count no longer.
+#[derive(Default)]
+struct Waiting(AtomicUsize);
+
+impl Waiting {
+    fn add(&self, size: usize) {
+        self.0.fetch_add(size, Ordering::Relaxed);
+        WAITING.fetch_add(size, Ordering::Relaxed);
+    }
+
+    fn sent(&self, size: usize) {
+        self.0.fetch_sub(size, Ordering::Relaxed);
+        WAITING.fetch_sub(size, Ordering::Relaxed);
+    }
+
+    /// Whether this client is to be given up.
+    fn is_too_much(&self) -> bool {
+        let own = self.0.load(Ordering::Relaxed);
+        let all = WAITING.load(Ordering::Relaxed);
+        own > SESSION_LIMIT || (own > CONSOLE_LIMIT && all > SITE_LIMIT)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        WAITING.fetch_sub(*self.0.get_mut(), Ordering::Relaxed);
+    }
 }
 
 impl Queue {
@@ -48,18 +99,19 @@ impl Queue {
 
     /// Queues a message; answers whether the session is still there.
     pub fn send(&self, message: FromSite) -> bool {
-        let size = match &message {
-            FromSite::Out(text) | FromSite::Err(text) | FromSite::Console(text) => text.len() + 16,
-            _ => 16,
-        };
-        if self.waiting.fetch_add(size, Ordering::Relaxed) > SESSION_LIMIT {
+        if self.waiting.is_too_much() {
             return false;
         }
-        self.sender.send(message).is_ok()
+        let size = size_of(&message);
+        let sent = self.sender.send(message).is_ok();
+        if sent {
+            self.waiting.add(size);
+        }
+        sent
     }
 
     fn console(&self, line: &str) -> bool {
-        if self.waiting.load(Ordering::Relaxed) > CONSOLE_LIMIT {
+        if self.waiting.0.load(Ordering::Relaxed) > CONSOLE_LIMIT {
             self.lost.fetch_add(1, Ordering::Relaxed);
             return !self.sender.is_closed();
         }
@@ -87,7 +139,7 @@ pub trait Host {
 pub async fn serve(stream: UnixStream, host: Rc<dyn Host>) {
     let (read, write) = stream.into_split();
     let (queue, outgoing) = Queue::new();
-    let writer = actix_rt::spawn(write_out(write, outgoing, queue.waiting.clone()));
+    let mut writer = actix_rt::spawn(write_out(write, outgoing, queue.waiting.clone()));
     if let Err(error) = converse(
         Incoming {
             read: BufReader::new(read),
@@ -102,20 +154,29 @@ pub async fn serve(stream: UnixStream, host: Rc<dyn Host>) {
         queue.send(FromSite::Done { code: 2 });
     }
     drop(queue);
-    // What is queued still goes out; consoles held elsewhere keep the writer until they notice.
-    let _ = tokio::time::timeout(std::time::Duration::from_secs(1), writer).await;
+    // What is queued still goes out. Consoles held elsewhere, and a client that does not read, would
+    // keep the writer, and with it the connection.
+    if tokio::time::timeout(LAST_WORDS, &mut writer).await.is_err() {
+        writer.abort();
+    }
+}
+
+/// Tells a client why there is no session for it. Never waits: a new connection has room for a line.
+pub fn refuse(stream: &UnixStream, why: &str) {
+    if let Ok(mut line) = serde_json::to_vec(&FromSite::Refused(why.to_owned())) {
+        line.push(b'\n');
+        // Who is gone already needs no answer.
+        let _ = stream.try_write(&line);
+    }
 }
 
 async fn write_out(
     mut write: OwnedWriteHalf,
     mut outgoing: mpsc::UnboundedReceiver<FromSite>,
-    waiting: Arc<AtomicUsize>,
+    waiting: Arc<Waiting>,
 ) {
     while let Some(message) = outgoing.recv().await {
-        let size = match &message {
-            FromSite::Out(text) | FromSite::Err(text) | FromSite::Console(text) => text.len() + 16,
-            _ => 16,
-        };
+        let size = size_of(&message);
         let Ok(mut line) = serde_json::to_vec(&message) else {
             continue;
         };
@@ -123,16 +184,18 @@ async fn write_out(
         if write.write_all(&line).await.is_err() {
             return;
         }
-        waiting.fetch_sub(size, Ordering::Relaxed);
+        waiting.sent(size);
     }
 }
 
 async fn converse(mut incoming: Incoming, host: &Rc<dyn Host>, queue: &Queue) -> io::Result<()> {
+    let opened = tokio::time::timeout(OPEN_TIMEOUT, incoming.next(OPEN_LIMIT)).await;
+    let opened = opened.map_err(|_| io::Error::other("the session was not opened in time"))?;
     let Some(ToSite::Open {
         version,
         cwd,
         console,
-    }) = incoming.next().await?
+    }) = opened?
     else {
         return Err(io::Error::other("a session starts with open"));
     };
@@ -146,13 +209,13 @@ async fn converse(mut incoming: Incoming, host: &Rc<dyn Host>, queue: &Queue) ->
         session.attach_console();
         host.console_opened(queue.clone());
     }
-    let mut next = incoming.next().await?;
+    let mut next = incoming.next(MAX_LINE).await?;
     while let Some(message) = next.take() {
         let input = match message {
             ToSite::Line(line) => Input::Line(line),
             ToSite::Words(words) => Input::Words(words),
             ToSite::Interrupt => {
-                next = incoming.next().await?;
+                next = incoming.next(MAX_LINE).await?;
                 continue;
             }
             ToSite::Open { .. } => return Err(io::Error::other("the session is open already")),
@@ -162,7 +225,7 @@ async fn converse(mut incoming: Incoming, host: &Rc<dyn Host>, queue: &Queue) ->
         tokio::pin!(command);
         let code = tokio::select! {
             code = &mut command => code,
-            message = incoming.next() => match message? {
+            message = incoming.next(MAX_LINE) => match message? {
                 Some(ToSite::Interrupt) => 130,
                 Some(other) => {
                     next = Some(other);
@@ -175,7 +238,7 @@ async fn converse(mut incoming: Incoming, host: &Rc<dyn Host>, queue: &Queue) ->
             return Ok(());
         }
         if next.is_none() {
-            next = incoming.next().await?;
+            next = incoming.next(MAX_LINE).await?;
         }
     }
     Ok(())
@@ -209,18 +272,18 @@ struct Incoming {
 }
 
 impl Incoming {
-    /// The next message; `None` at the end of the stream.
-    async fn next(&mut self) -> io::Result<Option<ToSite>> {
-        let limit = (MAX_LINE + 1).saturating_sub(self.line.len()) as u64;
+    /// The next message, of at most `longest` bytes; `None` at the end of the stream.
+    async fn next(&mut self, longest: usize) -> io::Result<Option<ToSite>> {
+        let limit = (longest + 1).saturating_sub(self.line.len()) as u64;
         (&mut self.read)
             .take(limit)
             .read_until(b'\n', &mut self.line)
             .await?;
         if self.line.pop() != Some(b'\n') {
             // Too long, at its end, or cut off half way: then there is nobody to answer.
-            return if self.line.len() >= MAX_LINE {
+            return if self.line.len() >= longest {
                 Err(io::Error::other(format!(
-                    "a request of more than {MAX_LINE} bytes"
+                    "a request of more than {longest} bytes"
                 )))
             } else {
                 Ok(None)
@@ -228,7 +291,8 @@ impl Incoming {
         }
         let message = serde_json::from_slice(&self.line)
             .map_err(|error| io::Error::other(format!("not a request of this protocol: {error}")));
-        self.line.clear();
+        // One long line is no reason to hold that much for ever.
+        self.line = Vec::new();
         message.map(Some)
     }
 }

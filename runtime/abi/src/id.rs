@@ -144,7 +144,9 @@ impl Name {
         if text.len() > Self::MAX {
             return Err(NameError::TooLong);
         }
-        let bad = |c: char| c.is_control() || c == '/' || c.is_whitespace();
+        // Marks that turn the direction of writing around would make one name look like another.
+        let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        let bad = |c: char| c.is_control() || c == '/' || c.is_whitespace() || turns(c);
         if text.chars().any(bad) || text == "." || text == ".." {
             return Err(NameError::BadCharacter);
         }
@@ -231,6 +233,7 @@ mod tests {
         assert_eq!(Name::new(""), Err(NameError::Empty));
         assert_eq!(Name::new("a/b"), Err(NameError::BadCharacter));
         assert_eq!(Name::new("\u{1b}[2J"), Err(NameError::BadCharacter));
+        assert_eq!(Name::new("a\u{202e}b"), Err(NameError::BadCharacter));
         assert_eq!(Name::new(&"x".repeat(64)), Err(NameError::TooLong));
         assert!(Name::new(&"x".repeat(63)).is_ok());
     }

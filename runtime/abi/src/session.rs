@@ -55,6 +55,8 @@ pub enum FromSite {
         /// How many of its commands failed.
         failed: u32,
     },
+    /// There is no session for this client, for the reason given; nothing follows.
+    Refused(String),
     /// The site has halted; nothing follows.
     Halted {
         /// 0, or 1 when something that was to be done was not.

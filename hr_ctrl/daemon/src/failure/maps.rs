@@ -71,6 +71,24 @@ impl Objects {
         Self::default()
     }
 
+    /// All of `range` is code, from that file, of a program called `crash`: for tests.
+    pub(crate) fn of_file(file: File, range: Range<u64>) -> io::Result<Self> {
+        let stat = fstat(&file)?;
+        let mapping = Mapping {
+            range,
+            file_offset: 0,
+            device: (major(stat.st_dev), minor(stat.st_dev)),
+            inode: stat.st_ino,
+            path: b"/memfd:crash (deleted)".to_vec(),
+        };
+        Ok(Self {
+            directory: None,
+            image: Some(file),
+            program: stat.st_ino,
+            mappings: vec![mapping],
+        })
+    }
+
     /// The name of the program, as [`Mapping::name`] gives it; empty if that is not known.
     pub(super) fn program(&self) -> String {
         let mut of_file = self.mappings.iter().filter(|mapping| mapping.inode != 0);
@@ -182,28 +200,13 @@ fn hex(text: &str) -> Option<u64> {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::os::unix::fs::MetadataExt;
-
     use proptest::prelude::*;
 
     use super::*;
 
     /// A process of which all of `range` is code, from that file.
     pub fn of_file(file: File, range: Range<u64>) -> Objects {
-        let metadata = file.metadata().unwrap();
-        let mapping = Mapping {
-            range,
-            file_offset: 0,
-            device: (major(metadata.dev()), minor(metadata.dev())),
-            inode: metadata.ino(),
-            path: b"/memfd:crash (deleted)".to_vec(),
-        };
-        Objects {
-            directory: None,
-            image: Some(file),
-            program: metadata.ino(),
-            mappings: vec![mapping],
-        }
+        Objects::of_file(file, range).unwrap()
     }
 
     #[test]

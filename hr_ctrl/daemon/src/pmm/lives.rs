@@ -6,20 +6,19 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use actix::Addr;
 use hr_ctrl_core::Refusal;
-use refrain_abi::request::{ErrorCode, MAX_EXEC_BLOB, MAX_FRAME, Reply, Request};
-use refrain_abi::{ActorName, BlockName, Gid, Serial};
+use refrain_abi::request::{ErrorCode, MAX_FRAME, Reply, Request};
+use refrain_abi::{BlockName, Gid, Serial};
 use refrain_sys::mapping::ControlPageMapping;
 use refrain_sys::seqpacket;
 
 use super::ahead::Ahead;
 use super::queue::{Head, Queue};
-use super::{Asker, ServeLife, SharedAhead, SharedBank, image};
+use super::{Asker, ServeLife, SharedAhead, SharedBank, exec, image};
 use crate::hr_ctrl::{self, HrCtrl};
 use crate::site::{ShutdownLevel, SiteError, StartSpec};
 use crate::watch;
@@ -43,7 +42,7 @@ struct Server {
 type Answer = (Reply, Option<Arc<OwnedFd>>);
 
 /// Why a request is refused.
-pub(super) struct Refused {
+pub(crate) struct Refused {
     code: ErrorCode,
     text: String,
 }
@@ -56,7 +55,7 @@ impl Refused {
         }
     }
 
-    pub(super) fn reply(&self) -> Reply {
+    pub(crate) fn reply(&self) -> Reply {
         Reply::error(self.code, &self.text)
     }
 }
@@ -130,7 +129,8 @@ impl Server {
             Head::Interrupted { seq } => (seq, (Reply::error(ErrorCode::Again, INTERRUPTED), None)),
             Head::Request { seq, request, fds } => match request {
                 Request::Failing => {
-                    self.hr_ctrl.do_send(hr_ctrl::Failing(self.asker));
+                    // Awaited, so that a life which says nothing else fills no mailbox.
+                    let _ = self.hr_ctrl.send(hr_ctrl::Failing(self.asker)).await;
                     return Ok(());
                 }
                 Request::ImageHere => {
@@ -188,7 +188,7 @@ impl Server {
                 done(0)
             }
             Request::Hrfexec { blob, argc, envc } => {
-                let spec = exec_spec(asker, (blob, argc, envc), &fds)?;
+                let spec = exec::spec(asker.gid, (blob, argc, envc), &fds)?;
                 self.hrfexec(spec, fds).await
             }
             Request::GetActorGroup { aid } => {
@@ -287,7 +287,7 @@ pub(super) fn gone() -> Refused {
     )
 }
 
-fn invalid(text: &str) -> Refused {
+pub(super) fn invalid(text: &str) -> Refused {
     Refused::new(ErrorCode::Invalid, text)
 }
 
@@ -313,77 +313,4 @@ fn family(refusal: &Refusal) -> ErrorCode {
         // NotYourGroup, StaleLife, NotRestartable.
         _ => ErrorCode::Denied,
     }
-}
-
-/// Reads what `hrfexec` passes: the strings in the blob, against the counts in the frame.
-fn exec_spec(
-    asker: &Asker,
-    (blob, argc, envc): (u32, u32, u32),
-    fds: &[OwnedFd],
-) -> Result<StartSpec, Refused> {
-    let fd = fds
-        .get(3)
-        .ok_or_else(|| invalid("hrfexec passes four fds"))?;
-    if u64::from(blob) > MAX_EXEC_BLOB {
-        return Err(invalid(&format!(
-            "arguments and environment of more than {MAX_EXEC_BLOB} bytes"
-        )));
-    }
-    let mut bytes = vec![0; blob as usize];
-    let mut filled = 0;
-    while filled < bytes.len() {
-        match rustix::io::pread(fd, &mut bytes[filled..], filled as u64) {
-            Ok(0) => return Err(invalid("the blob is shorter than its frame says")),
-            Ok(count) => filled += count,
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(invalid(&format!("the blob cannot be read: {error}"))),
-        }
-    }
-    let text =
-        String::from_utf8(bytes).map_err(|_| invalid("arguments and environment must be UTF-8"))?;
-    let strings = text
-        .strip_suffix('\0')
-        .ok_or_else(|| invalid("the blob does not end with NUL"))?;
-    let strings = strings.split('\0').collect::<Vec<_>>();
-    let expected = 3_usize
-        .saturating_add(argc as usize)
-        .saturating_add(envc as usize);
-    if strings.len() != expected {
-        return Err(invalid(
-            "the blob holds another number of strings than its frame says",
-        ));
-    }
-    let (head, rest) = strings.split_at(3);
-    let (argv, envp) = rest.split_at(argc as usize);
-    let [name, path, cwd] = [head[0], head[1], head[2]];
-    let name = if name.is_empty() {
-        path.rsplit('/').next().unwrap_or_default()
-    } else {
-        name
-    };
-    let name =
-        ActorName::new(name).map_err(|why| invalid(&format!("actor name \"{name}\": {why}")))?;
-    Ok(StartSpec {
-        name,
-        program: path.to_owned(),
-        argv: argv.iter().map(|arg| (*arg).to_owned()).collect(),
-        env: envp
-            .iter()
-            .filter_map(|entry| entry.split_once('='))
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect(),
-        cwd: PathBuf::from(cwd),
-        umask: None,
-        rlimits: Vec::new(),
-        gid: asker.gid,
-        in_place: false,
-        fresh_layout: false,
-        stopped: false,
-        notice: crate::site::Notice::default(),
-        policy: None,
-        // These are its spawner's.
-        limits: refrain_abi::limits::ActorLimits::default(),
-        user: None,
-        no_new_privs: false,
-    })
 }

@@ -5,6 +5,7 @@
 //! restart path.
 
 mod ahead;
+pub(crate) mod exec;
 mod image;
 mod lives;
 mod queue;
