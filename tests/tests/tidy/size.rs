@@ -21,10 +21,14 @@ const NOT_OURS: &[&str] = &["Cargo.lock", "LICENSE"];
 /// Pictures, which the benchmark draws.
 const PICTURE: &str = ".svg";
 
+/// Inputs of the fuzz targets, which are anything but tidy.
+const INPUTS: &[&str] = &["tests/fuzz/corpus/", "tests/fuzz/crashes/"];
+
 fn ours(repo: &Repo) -> impl Iterator<Item = &File> {
     repo.files()
         .filter(|file| !NOT_OURS.contains(&file.path.as_str()))
         .filter(|file| !file.path.ends_with(PICTURE))
+        .filter(|file| !INPUTS.iter().any(|folder| file.path.starts_with(folder)))
 }
 
 /// No file has more lines than the limit.
