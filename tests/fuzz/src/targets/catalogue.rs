@@ -6,8 +6,10 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::sync::OnceLock;
 
-use refrain_abi::{BlockName, DeletionKey, Gid, LifeNo};
-use refrain_pmm::{Bank, BankOptions, CheckError, OpenError, Owner, Registration, Repair, Survey};
+use refrain_abi::{Aid, BlockName, Capability, DeletionKey, Gid, LifeNo};
+use refrain_pmm::{
+    Bank, BankOptions, CheckError, LifeRecord, OpenError, Owner, Registration, Repair, Running, Survey,
+};
 
 use super::{number, take};
 use crate::Target;
@@ -81,10 +83,22 @@ fn furnish(options: &BankOptions) -> anyhow::Result<Files> {
             life: LifeNo(2),
             restarts: 2,
             clean: false,
+            running: Some(Running {
+                aid: Aid(7),
+                pid: 77,
+                start_time: 777,
+                capability: Capability([7; 16]),
+            }),
             spec: format!("how to start {text}").into_bytes(),
         })?;
     }
-    bank.record_life(BlockName::new("y")?, LifeNo(3), 3, true)?;
+    let ended = LifeRecord {
+        life: LifeNo(3),
+        restarts: 3,
+        clean: true,
+        running: None,
+    };
+    bank.record_life(BlockName::new("y")?, ended)?;
     drop(bank);
     contents(&options.dir)
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 
 use hr_ctrl::failure;
 use refrain_abi::Serial;
-use refrain_abi::control::{PAGE_SIZE, Relay};
+use refrain_abi::control::{MAGIC, PAGE_SIZE, Relay, VERSION};
 use refrain_sys::{mapping, memfd};
 
 use super::{number, take};
@@ -49,7 +49,8 @@ fn put(mut bytes: &[u8], _: &Path) {
     // As of a life whose page has another version or none: refused.
     let fd = memfd::from_bytes("page", &page, false).expect("there is memory");
     let _ = mapping::map_control_page(fd.as_fd());
-    page[..8].copy_from_slice(b"RFRN\x02\0\0\0");
+    page[..4].copy_from_slice(&MAGIC.to_le_bytes());
+    page[4..8].copy_from_slice(&VERSION.to_le_bytes());
     let fd = memfd::from_bytes("page", &page, false).expect("there is memory");
     let Ok(page) = mapping::map_control_page(fd.as_fd()) else {
         return;

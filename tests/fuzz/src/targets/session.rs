@@ -51,8 +51,9 @@ impl Interpreter for Guarded {
         session: &'a Session,
         file: &'a Path,
         mode: IniMode,
+        reached: &'a dyn Fn(u32),
     ) -> LocalBoxFuture<'a, u32> {
-        self.0.read_ini(session, file, mode)
+        self.0.read_ini(session, file, mode, reached)
     }
 }
 

@@ -45,10 +45,14 @@ fn put(bytes: &[u8], scratch: &Path) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .expect("a runtime can be made");
-    for mode in [IniMode::Start, IniMode::Restart] {
+    for mode in [
+        IniMode::Start,
+        IniMode::Restart,
+        IniMode::Adopt { from: Some(2) },
+    ] {
         let interpreter = CInit::without_site(Vec::new());
         let session = checked_session(scratch);
-        let failed = runtime.block_on(interpreter.read_ini(&session, "ini".as_ref(), mode));
+        let failed = runtime.block_on(interpreter.read_ini(&session, "ini".as_ref(), mode, &|_| ()));
         let lines = bytes.split(|byte| *byte == b'\n').count();
         assert!(failed as usize <= lines, "{failed} of {lines} lines failed");
     }
