@@ -4,8 +4,8 @@
 //! What is wrong is told with line and column. `docs/configuration.md` explains every field, and
 //! `docs/example.ron` names every one with its default.
 
-mod policy;
 mod actors;
+mod policy;
 pub(crate) mod units;
 
 use std::collections::BTreeMap;

@@ -143,7 +143,9 @@ impl Link {
                     answer.code = code;
                     return Ok(answer);
                 }
-                FromSite::Halted { .. } => return Err(io::ErrorKind::ConnectionAborted.into()),
+                FromSite::Halted { .. } | FromSite::Refused(_) => {
+                    return Err(io::ErrorKind::ConnectionAborted.into());
+                }
                 FromSite::Console(_) | FromSite::Booted { .. } => {}
             }
         }

@@ -8,7 +8,8 @@ use std::sync::OnceLock;
 
 use refrain_abi::{Aid, BlockName, Capability, DeletionKey, Gid, LifeNo};
 use refrain_pmm::{
-    Bank, BankOptions, CheckError, LifeRecord, OpenError, Owner, Registration, Repair, Running, Survey,
+    Bank, BankOptions, CheckError, LifeRecord, OpenError, Owner, Registration, Repair, Running,
+    Survey,
 };
 
 use super::{number, take};

@@ -52,7 +52,8 @@ fn put(bytes: &[u8], scratch: &Path) {
     ] {
         let interpreter = CInit::without_site(Vec::new());
         let session = checked_session(scratch);
-        let failed = runtime.block_on(interpreter.read_ini(&session, "ini".as_ref(), mode, &|_| ()));
+        let failed =
+            runtime.block_on(interpreter.read_ini(&session, "ini".as_ref(), mode, &|_| ()));
         let lines = bytes.split(|byte| *byte == b'\n').count();
         assert!(failed as usize <= lines, "{failed} of {lines} lines failed");
     }
