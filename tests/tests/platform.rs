@@ -126,7 +126,7 @@ fn h31_a_life_that_a_killed_site_has_left_is_ended_without_cgroup_v2() {
         !ends.into_iter().any(proc::is_alive)
     });
     assert!(proc::is_alive(life));
-    let prepare = without_cgroups();
+    let prepare = without("cgroup2 ");
     let mut starter = elsewhere(site.starter().arg("--detach"), &["-m"], &prepare);
     assert_eq!(run::to_end(&mut starter, None).code, Some(0));
     site.started();
