@@ -268,7 +268,7 @@ fn h33_a_stopped_group_is_freed_by_a_kill_and_revived_by_a_site_restart() {
 fn h33_past_its_limit_a_group_that_retries_waits_the_cap_until_it_was_healthy() {
     let mut rig = Rig::new();
     let policy = Policy {
-        cap_ms: 700,
+        cap_ms: 1500, // longer than the interval: the badness falls below the limit again
         healthy_ms: 2000,
         ..past(1, PastLimit::Retry)
     };
@@ -276,7 +276,7 @@ fn h33_past_its_limit_a_group_that_retries_waits_the_cap_until_it_was_healthy() 
     assert!(rig.controller.restarts_at_once(rig.key("a")));
     assert_eq!(rig.fails("a").last().unwrap(), "begin a.1 aid 2");
     for _ in 0..3 {
-        assert!(rig.fails("a").last().unwrap().contains("waits 700"));
+        assert!(rig.fails("a").last().unwrap().contains("waits 1500"));
         delay_over(&mut rig, 1);
         assert!(!rig.controller.restarts_at_once(rig.key("a")));
     }

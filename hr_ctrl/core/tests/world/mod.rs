@@ -375,7 +375,8 @@ impl World {
 
     fn begin(&mut self, actor: ActorKey, life: LifeNo) {
         self.lives.insert(actor, life);
-        if !self.calm {
+        // Some live until they are stopped.
+        if !self.calm && !self.dice.one_in(4) {
             let clean = self.dice.one_in(2);
             self.soon(300, Happening::LifeEnds { actor, life, clean });
         }
