@@ -18,6 +18,7 @@
 //! | `aid` | controller | serial and aid of the life that began last |
 //! | `failure` | life | what the fault handler saw |
 //! | `taken` | controller | the request that is being carried out |
+//! | `promise` | life | its own serial, and within which time it has promised to advance `progress` |
 //!
 //! The actor can write every word, so the controller takes none of them for an index or a length,
 //! and for a pid only to leave somebody alone, never to signal. A life that writes nonsense here harms
@@ -51,6 +52,10 @@ pub const STOP_VALUE: u64 = MAGIC as u64;
 /// How many serials back a keeper is remembered, and how many pids the controller vouches for.
 pub const SLOTS: usize = 4;
 
+/// The shortest and the longest period that progress is promised for, in milliseconds. Others are taken
+/// for the nearest of these two.
+pub const PROMISES_MS: core::ops::RangeInclusive<u32> = 10..=86_400_000;
+
 /// How much of the stack above the stack pointer a failure keeps, in bytes.
 pub const STACK_BYTES: usize = 2560;
 
@@ -70,7 +75,7 @@ pub struct ControlPage {
     pub clean: AtomicU32,
     /// Offset 20: the errno of the last failed `execveat`, 0 for none.
     pub exec_errno: AtomicU32,
-    /// Offset 24: progress counter.
+    /// Offset 24: progress counter; whoever looks at it compares it with what it was, no more.
     pub progress: AtomicU64,
     /// Offset 32: pid of the life that the template reaped last.
     pub end_pid: AtomicU32,
@@ -107,6 +112,9 @@ pub struct ControlPage {
     /// Offset 2752: serial << 32 | sequence number of the request that the controller carries out, 0 for
     /// none. A controller that finds a request marked so has not done it: the one before it ended meanwhile.
     pub taken: AtomicU64,
+    /// Offset 2760: serial << 32 | period in milliseconds, 0 for none: this life has promised to advance
+    /// `progress` within each such period.
+    pub promise: AtomicU64,
 }
 
 /// What the fault handler of a life saw, at offset 128 of the control page.
@@ -269,6 +277,22 @@ impl ControlPage {
             .map_err(Relay::of)
     }
 
+    /// Within how many milliseconds the life with this serial has promised to advance `progress`; within
+    /// [`PROMISES_MS`], whatever the word says.
+    #[must_use]
+    pub fn promise_of(&self, serial: Serial) -> Option<u32> {
+        let word = self.promise.load(Ordering::Acquire);
+        let period = word as u32;
+        let period = period.clamp(*PROMISES_MS.start(), *PROMISES_MS.end());
+        (word >> 32 == u64::from(serial.0) && word as u32 != 0).then_some(period)
+    }
+
+    /// Stores the promise of a life, for [`ControlPage::promise_of`]; 0 takes it back.
+    pub fn set_promise(&self, serial: Serial, period_ms: u32) {
+        let word = u64::from(serial.0) << 32 | u64::from(period_ms);
+        self.promise.store(word, Ordering::Release);
+    }
+
     /// Whether the life with this serial has called the exit handler.
     #[must_use]
     pub fn is_clean(&self, serial: Serial) -> bool {
@@ -309,6 +333,7 @@ const _: () = {
     assert!(core::mem::offset_of!(ControlPage, failure) == 128);
     assert!(core::mem::offset_of!(ControlPage, failure.stack) == 192);
     assert!(core::mem::offset_of!(ControlPage, taken) == 2752);
+    assert!(core::mem::offset_of!(ControlPage, promise) == 2760);
     assert!(core::mem::size_of::<ControlPage>() <= PAGE_SIZE);
 };
 
@@ -348,6 +373,22 @@ mod tests {
         assert!(!page.is_taken(Serial(6), 4) && !page.is_taken(Serial(7), 3));
         page.let_go();
         assert!(!page.is_taken(Serial(6), 3));
+    }
+
+    #[test]
+    fn a_promise_is_that_of_its_own_serial_only_and_bounded() {
+        let page = ControlPage::default();
+        let serial = Serial(6);
+        assert_eq!(page.promise_of(Serial(0)), None);
+        page.set_promise(serial, 5000);
+        assert_eq!(page.promise_of(serial), Some(5000));
+        assert_eq!(page.promise_of(Serial(7)), None, "the next life has promised nothing");
+        page.set_promise(serial, 1);
+        assert_eq!(page.promise_of(serial), Some(10));
+        page.set_promise(serial, u32::MAX);
+        assert_eq!(page.promise_of(serial), Some(86_400_000));
+        page.set_promise(serial, 0);
+        assert_eq!(page.promise_of(serial), None);
     }
 
     #[test]

@@ -85,6 +85,9 @@ pub enum Request {
     /// prints, and the actor's `cgroup.procs` where there is one. Asked again, it is answered by
     /// [`Reply::Done`] when that template serves.
     ImageHere,
+    /// The asker has promised to make progress, or changed or taken back its promise: what it promises is
+    /// in the control page (`promise`). Answered by [`Reply::Done`].
+    Promise,
 }
 
 const HELLO: u32 = 1;
@@ -98,6 +101,7 @@ const KILL_GROUP: u32 = 8;
 const SHUTDOWN: u32 = 9;
 const FAILING: u32 = 10;
 const IMAGE_HERE: u32 = 11;
+const PROMISE: u32 = 12;
 
 pub(crate) fn put_name(writer: &mut Writer<'_>, name: &BlockName) -> Result<(), Short> {
     let text = name.as_str().as_bytes();
@@ -190,6 +194,9 @@ impl Request {
             Self::ImageHere => {
                 w.u32(IMAGE_HERE)?.u32(seq)?;
             }
+            Self::Promise => {
+                w.u32(PROMISE)?.u32(seq)?;
+            }
         }
         Ok(w.len())
     }
@@ -229,6 +236,7 @@ impl Request {
             SHUTDOWN => Self::Shutdown { level: r.u32()? },
             FAILING => Self::Failing,
             IMAGE_HERE => Self::ImageHere,
+            PROMISE => Self::Promise,
             _ => return Err(Short),
         };
         Ok((seq, request))
@@ -264,6 +272,7 @@ mod tests {
             Request::Shutdown { level: 1 },
             Request::Failing,
             Request::ImageHere,
+            Request::Promise,
         ] {
             let len = request.encode(42, &mut buffer).unwrap();
             assert_eq!(Request::decode(&buffer[..len]), Ok((42, request)));

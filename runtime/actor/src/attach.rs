@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, OnceLock, PoisonError, RwLock};
 
+use refrain_abi::control::ControlPage;
 use refrain_abi::request::{Reply, Request};
 use refrain_abi::template::FD_VAR;
 use refrain_abi::{Aid, Capability, Gid, LifeNo, Serial};
@@ -129,6 +130,14 @@ impl Actor {
         if self.link.is_own() {
             self.page.clean.store(self.serial.0, Ordering::SeqCst);
         }
+    }
+
+    pub(crate) fn page(&self) -> &ControlPage {
+        &self.page
+    }
+
+    pub(crate) fn serial(&self) -> Serial {
+        self.serial
     }
 
     pub(crate) fn link(&self) -> &Link {

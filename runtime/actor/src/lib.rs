@@ -33,6 +33,7 @@ mod group;
 mod image;
 mod link;
 mod pmm;
+mod progress;
 
 #[cfg(test)]
 mod tests;
@@ -46,6 +47,8 @@ pub use group::{
 pub use image::{Image, ImageError, image_here};
 pub use link::RequestError;
 pub use pmm::{HR_GROUP_KEY, PmmError, pmm_allocate, pmm_free, pmm_free_all, pmm_grant};
+
+pub use progress::{progress, promise_progress};
 
 pub use refrain_abi::request::ErrorCode;
 pub use refrain_abi::{Aid, Capability, DeletionKey, Gid, LifeNo, NameError};

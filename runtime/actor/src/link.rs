@@ -322,6 +322,7 @@ fn word_for(request: &Request) -> &'static str {
         Request::KillGroup { .. } => "hr_kill_group",
         Request::Shutdown { .. } => "sys_shutdown",
         Request::ImageHere => "image_here",
+        Request::Promise => "promise_progress",
         // The shim's fault handler alone says so, and asks for nothing.
         Request::Failing => "failing",
     }

@@ -109,6 +109,27 @@ fn h21_the_exit_handler_stores_the_serial_of_this_life() {
 }
 
 #[test]
+fn h34_a_promise_is_in_the_page_when_the_controller_is_told_and_progress_is_one_addition() {
+    let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let noted = std::sync::Arc::clone(&seen);
+    let (actor, page) = life_with(move |_, _, request, _| {
+        noted.lock().unwrap().push(request);
+        Some((Reply::Done { count: 0 }, vec![]))
+    });
+    actor.progress();
+    actor.progress();
+    assert_eq!(page.progress.load(SeqCst), 2);
+    assert_eq!(*seen.lock().unwrap(), [], "nobody is asked");
+    let second = std::time::Duration::from_secs(1);
+    actor.promise_progress(second).unwrap();
+    assert_eq!(page.promise_of(Serial(41)), Some(1000));
+    assert_eq!(page.progress.load(SeqCst), 3, "a period begins with it");
+    actor.promise_progress(std::time::Duration::ZERO).unwrap();
+    assert_eq!(page.promise_of(Serial(41)), None);
+    assert_eq!(*seen.lock().unwrap(), [Request::Promise, Request::Promise]);
+}
+
+#[test]
 fn h2_a_refusal_carries_the_controllers_code_and_its_very_words() {
     let words = "collector is an ordinary actor; run it with arun -g to use the hot-restart API";
     let refuse = move |_: &OwnedFd, _, _, _| Some((Reply::error(ErrorCode::Denied, words), vec![]));

@@ -10,10 +10,22 @@ Needs libhr.so: beside this file, or where the dynamic loader looks. Docs: docs/
 """
 
 import ctypes
+import math
 import os
 import sys
 
-__all__ = ["MADE", "BEGUN", "STANDS", "Error", "image_here", "life", "exit_clean", "hr_exit_hdl"]
+__all__ = [
+    "MADE",
+    "BEGUN",
+    "STANDS",
+    "Error",
+    "image_here",
+    "life",
+    "progress",
+    "promise_progress",
+    "exit_clean",
+    "hr_exit_hdl",
+]
 
 MADE = 0
 """This life has made the image, and goes on."""
@@ -33,6 +45,7 @@ def _library():
     library = ctypes.PyDLL(beside if os.path.exists(beside) else "libhr.so")
     library.hr_error.restype = ctypes.c_char_p
     library.hr_life.restype = ctypes.c_long
+    library.hr_promise_progress.argtypes = [ctypes.c_ulong]
     return library
 
 
@@ -88,6 +101,21 @@ def life():
     if number < 0:
         raise _failed()
     return number
+
+
+def promise_progress(seconds):
+    """Promises to call progress() at least once in so many seconds; 0 takes the promise back.
+
+    A life that does not keep it has failed like one that crashed. Each life promises for itself.
+    """
+    if _hr.hr_promise_progress(math.ceil(seconds * 1000)) < 0:
+        raise _failed()
+
+
+def progress():
+    """This life has made progress."""
+    if _hr.hr_progress() < 0:
+        raise _failed()
 
 
 def hr_exit_hdl():

@@ -7,8 +7,9 @@
 #![allow(unsafe_code)]
 
 use std::cell::RefCell;
-use std::ffi::{CString, c_char, c_int, c_long};
+use std::ffi::{CString, c_char, c_int, c_long, c_ulong};
 use std::fmt::Display;
+use std::time::Duration;
 
 use refrain::Image;
 
@@ -59,6 +60,26 @@ pub extern "C" fn hr_life() -> c_long {
     match refrain::life() {
         Ok(life) => c_long::from(life.0),
         Err(why) => c_long::from(failed(why)),
+    }
+}
+
+/// See `hr.h` (SPEC H34).
+// SAFETY: as above.
+#[unsafe(no_mangle)]
+pub extern "C" fn hr_progress() -> c_int {
+    match refrain::progress() {
+        Ok(()) => 0,
+        Err(why) => failed(why),
+    }
+}
+
+/// See `hr.h` (SPEC H34).
+// SAFETY: as above.
+#[unsafe(no_mangle)]
+pub extern "C" fn hr_promise_progress(period_ms: c_ulong) -> c_int {
+    match refrain::promise_progress(Duration::from_millis(period_ms)) {
+        Ok(()) => 0,
+        Err(why) => failed(why),
     }
 }
 

@@ -39,6 +39,19 @@ long hr_life(void);
  */
 int HR_EXIT_HDL(void);
 
+/*
+ * Promises that this life will call hr_progress() at least once in every period_ms milliseconds, from
+ * now on. When it does not, it has failed like a life that crashed: it is killed, and its group
+ * restarts. 0 takes the promise back; the next life has promised nothing. 0, or -1 with hr_error().
+ */
+int hr_promise_progress(unsigned long period_ms);
+
+/*
+ * This life has made progress. Cheap, and may be called from any thread; children that the life has
+ * forked may not. 0, or -1 in a program that is no actor.
+ */
+int hr_progress(void);
+
 /* Why the last call of this thread that failed did so, in one line; valid until the next one fails. */
 const char *hr_error(void);
 
