@@ -142,6 +142,7 @@ impl Request {
             | Self::PmmAllocate { .. }
             | Self::PmmGrant { .. }
             | Self::GetActorGroup { .. }
+            | Self::Promise
             | Self::Failing => true,
             Self::PmmFree { .. }
             | Self::PmmFreeAll { .. }
