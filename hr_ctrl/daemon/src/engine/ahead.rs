@@ -48,6 +48,8 @@ impl Engine {
             .or_else(|| runtime.spare.take_if(|spare| spare.serial == serial));
         if let Some(stale) = stale {
             runtime.discard(stale);
+            runtime.move_up();
+            self.queue_ahead(actor);
             self.want_standby(actor);
         }
     }

@@ -80,7 +80,8 @@ impl Engine {
                 runtime.discard(unfit);
                 runtime.standby.take()
             }
-            standby => standby,
+            // The oldest one there is begins: the wake word would call it together with a younger one.
+            standby => standby.or_else(|| runtime.standby.take()),
         };
         match standby {
             Some(standby) => {

@@ -285,6 +285,14 @@ impl ActorRuntime {
         self.dying.push(Dying::of_standby(standby));
     }
 
+    /// The second standby takes the place of the first, where that is gone. Whoever is asleep must be
+    /// older than whoever is forked later: the wake word calls every serial up to its own.
+    pub(super) fn move_up(&mut self) {
+        if self.standby.is_none() {
+            self.standby = self.spare.take();
+        }
+    }
+
     /// Whether its life can stop by itself, or wake its successor: this template forked it, and who is
     /// in its cgroup can be seen.
     pub(super) fn cooperates(&self) -> bool {

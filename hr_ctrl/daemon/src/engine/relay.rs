@@ -99,6 +99,7 @@ impl Engine {
                     && let Some(standby) = runtime.standby.take()
                 {
                     runtime.discard(standby);
+                    runtime.move_up();
                 }
                 self.forbid_and_go_on(actor);
             }
