@@ -42,7 +42,10 @@ impl Engine {
             .iter()
             .position(|dying| dying.serial == serial)
         {
-            runtime.dying.swap_remove(at);
+            let dead = runtime.dying.swap_remove(at);
+            if dead.orphan && runtime.last_pid == Some(dead.pid) {
+                actix_rt::spawn(learn_end(self.shared(), actor, dead.pid, dead.pidfd));
+            }
             return;
         }
         let Some(life) = runtime.life.as_mut().filter(|life| life.serial == serial) else {
@@ -223,7 +226,8 @@ impl Engine {
         };
         if let Some(life) = runtime.life.take_if(|life| !life.over) {
             let asked = life.asked.then(|| Rc::clone(&life.pidfd));
-            runtime.dying.push(Dying::of_life(life));
+            let orphan = life.generation != runtime.generation;
+            runtime.dying.push(Dying::of_life(life, orphan));
             if let Some(pidfd) = asked {
                 self.end_later(pidfd);
             }

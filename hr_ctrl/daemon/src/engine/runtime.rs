@@ -188,15 +188,18 @@ pub(crate) struct Dying {
     pub serial: Serial,
     pub pid: u32,
     pub pidfd: Rc<PidFd>,
+    /// A life whose template is gone: the kernel is asked how it ended.
+    pub orphan: bool,
 }
 
 impl Dying {
     /// A life that will run nothing any more.
-    pub fn of_life(life: Life) -> Self {
+    pub fn of_life(life: Life, orphan: bool) -> Self {
         Self {
             serial: life.serial,
             pid: life.pid,
             pidfd: life.pidfd,
+            orphan,
         }
     }
 
@@ -206,6 +209,7 @@ impl Dying {
             serial: standby.serial,
             pid: standby.pid,
             pidfd: standby.pidfd,
+            orphan: false,
         }
     }
 }
