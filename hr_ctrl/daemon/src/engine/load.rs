@@ -105,7 +105,7 @@ impl Engine {
             return;
         };
         let Some(gid) = runtime.gid else { return };
-        runtime.registered = true;
+        let is_new = !std::mem::replace(&mut runtime.registered, true);
         let registration = refrain_pmm::Registration {
             name: runtime.name,
             gid,
@@ -117,6 +117,10 @@ impl Engine {
             spec: serde_json::to_vec(&Registered::of(runtime)).unwrap_or_default(),
         };
         self.parts.pmm.do_send(pmm::Register(registration));
+        // The one that is kept says that it is not registered: the next hr_ctrl would deregister it.
+        if is_new {
+            self.keep_dossier(actor);
+        }
     }
 
     /// At boot: takes over the registrations that a bank holds, with the images that were kept.
