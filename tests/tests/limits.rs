@@ -217,7 +217,7 @@ fn h34_open_files_and_nice_value_are_those_that_were_asked_for() {
     assert_eq!(field(&site, "who", "limits")["nice"]["limit"], 7);
     // However few files: ours have their place above them.
     site.ok("akill -g 1");
-    assert!(hungry(&site, &["--open-files", "8"], "files"));
+    assert!(hungry(&site, &["--open-files", "32"], "files"));
     proc::kill(site.runs_with_standby("files", 0).pid(), Signal::SEGV);
     site.runs("files", 1);
 }
@@ -354,7 +354,7 @@ fn h34_a_limit_that_is_none_is_refused_with_what_one_is() {
         ("--cpu 50", "50%"),
         ("--cpu 0%", "50%"),
         ("--pids 0", "pids"),
-        ("--open-files 3", "open-files"),
+        ("--open-files 31", "open-files"),
         ("--nice 20", "nice"),
         ("--nice -21", "nice"),
     ] {

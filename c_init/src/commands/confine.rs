@@ -8,6 +8,9 @@ use refrain_sys::{process, user};
 use super::CommandError;
 use crate::config::units;
 
+/// What a template needs: two for each of its children, of which there are five at most, and its own.
+pub(crate) const MIN_FILES: u64 = 32;
+
 /// The options of `arun` that limit an actor.
 #[derive(Clone, Debug, Default, Args)]
 pub struct Confine {
@@ -21,7 +24,7 @@ pub struct Confine {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub pids: Option<u32>,
     /// how many files each of its processes may have open
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(8..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(MIN_FILES..))]
     pub open_files: Option<u64>,
     /// its nice value, -20 to 19
     #[arg(

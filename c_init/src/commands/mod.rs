@@ -7,7 +7,7 @@
 
 pub mod actors;
 pub mod aps;
-mod confine;
+pub(crate) mod confine;
 pub mod environment;
 mod error;
 pub mod files;

@@ -6,6 +6,8 @@ use refrain_abi::ActorName;
 use refrain_abi::limits::{ActorLimits, ActorTunables};
 use serde::de::{self, Deserialize, Deserializer, Unexpected};
 
+use crate::commands::confine::MIN_FILES;
+
 use super::units::{Count, Percent, Size};
 
 /// The section.
@@ -38,7 +40,7 @@ pub(super) struct Actor {
     memory: Option<Size>,
     cpu: Option<Percent>,
     pids: Option<Count>,
-    open_files: Option<Count>,
+    open_files: Option<Files>,
     nice: Option<Nice>,
     user: Option<String>,
     no_new_privs: bool,
@@ -62,6 +64,24 @@ impl<'de> Deserialize<'de> for Nice {
     }
 }
 
+/// How many files a process may have open.
+struct Files(u64);
+
+impl<'de> Deserialize<'de> for Files {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match u64::deserialize(deserializer)? {
+            files if files >= MIN_FILES => Ok(Self(files)),
+            other => {
+                let least = format!("a number of open files, at least {MIN_FILES}");
+                Err(de::Error::invalid_value(
+                    Unexpected::Unsigned(other),
+                    &least.as_str(),
+                ))
+            }
+        }
+    }
+}
+
 /// The section as the controller uses it.
 pub(super) fn tunables(actors: Actors) -> BTreeMap<String, ActorTunables> {
     let one = |(name, it): (Name, Actor)| {
@@ -69,7 +89,7 @@ pub(super) fn tunables(actors: Actors) -> BTreeMap<String, ActorTunables> {
             memory: it.memory.map(|it| it.0),
             cpu_percent: it.cpu.map(|it| it.0),
             pids: it.pids.map(|it| it.0),
-            open_files: it.open_files.map(|it| it.0.into()),
+            open_files: it.open_files.map(|it| it.0),
             nice: it.nice.map(|it| it.0),
         };
         let tunables = ActorTunables {

@@ -234,6 +234,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let secret = dir.path().join("secret");
         std::fs::write(&secret, "mine").unwrap();
+        rustix::fs::chmod(&secret, 0o600.into()).unwrap();
         let nobody = Credentials {
             uid: 65_534,
             gid: 65_534,
