@@ -207,6 +207,7 @@ fn h34_open_files_and_nice_value_are_those_that_were_asked_for() {
     assert!(hungry(&site, &["--open-files", "33"], "files"));
     assert_eq!(site.wait_lines("files", 1), ["highest 32 limit 33"]);
     assert!(hungry(&site, &["--nice", "7", "--no-new-privs"], "who"));
+    site.wait_lines("who", 1);
     proc::kill(site.runs("who", 0).pid(), Signal::SEGV);
     let lines = site.wait_lines("who", 2);
     assert!(
@@ -316,6 +317,7 @@ fn h34_limits_outlive_the_controller() {
             "pids are limited by version 2 here, whose cgroup this test does not look for",
         );
     }
+    site.wait_lines("who", 1);
     let life = site.runs("who", 0).pid();
     let before = field(&site, "who", "limits");
     kill_controller(&site);

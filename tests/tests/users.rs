@@ -59,6 +59,7 @@ fn h34_every_life_of_a_users_actor_has_his_rights_and_restarts_like_any_other() 
         "-g", "1", "-n", "who", "-u", "nobody", &program, &out, "who",
     ]);
     for life in 0..4 {
+        site.wait_lines("who", life as usize + 1);
         let row = site.runs_with_standby("who", life);
         assert_eq!(uid_of(row.pid()), NOBODY);
         proc::kill(
@@ -114,6 +115,7 @@ fn h34_a_script_by_its_path_runs_as_its_user() {
     set_mode(&path, 0o755);
     let path = text(path);
     site.arun(["-g", "1", "-u", "nobody", &path]);
+    site.wait_lines("who", 1);
     proc::kill(site.runs_with_standby("script.sh", 0).pid(), Signal::KILL);
     let lines = site.wait_lines("who", 2);
     assert_eq!(
@@ -130,6 +132,7 @@ fn h34_programs_that_start_by_exec_or_in_place_run_as_their_user() {
     let (place, out) = (text(c_program("hungry", dir)), text(site.file("who")));
     site.arun(["-g", "1", "-u", "nobody", &exec, &out, "who"]);
     site.arun(["-g", "2", "-u", "nobody", "-xip", &place, &out, "who"]);
+    site.wait_lines("who", 2);
     for name in ["static", "hungry"] {
         proc::kill(site.runs_with_standby(name, 0).pid(), Signal::SEGV);
         assert_eq!(uid_of(site.runs(name, 1).pid()), NOBODY);
@@ -242,6 +245,7 @@ fn h34_a_warm_image_of_a_users_life_is_his() {
     site.arun(["-g", "1", "-u", "nobody", &program, &out, &loads]);
     site.wait_lines("out", 1);
     for life in 0..2 {
+        site.wait_lines("out", life as usize + 1);
         proc::kill(site.runs_with_standby("warm", life).pid(), Signal::SEGV);
         let row = site.runs("warm", life + 1);
         assert_eq!((row.image.as_str(), uid_of(row.pid())), ("warm", NOBODY));
