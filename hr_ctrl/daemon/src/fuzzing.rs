@@ -26,8 +26,8 @@ use crate::site::StartSpec;
 ///
 /// # Errors
 /// The answer that the life gets.
-pub fn exec_spec(counts: (u32, u32, u32), fds: &[OwnedFd]) -> Result<StartSpec, Reply> {
-    exec::spec(Some(Gid(1)), counts, fds).map_err(|refused| refused.reply())
+pub fn exec_spec(counts: (u32, u32, u32), fds: &[OwnedFd]) -> Result<StartSpec, Box<Reply>> {
+    exec::spec(Some(Gid(1)), counts, fds).map_err(|refused| Box::new(refused.reply()))
 }
 
 /// A frame between nucleus and hr_ctrl: what is written for what was read; `None` when it is no frame.
