@@ -5,6 +5,7 @@
 //! `docs/example.ron` names every one with its default.
 
 mod actors;
+pub(crate) mod hang;
 mod policy;
 pub(crate) mod units;
 

@@ -12,6 +12,8 @@
 //! | `spawn NAME PATH ARG... ;` | `hrfexec`; an ARG `;;` is passed as `;` |
 //! | `clean` | `hr_exit_hdl` |
 //! | `group-of AID`, `kill-group GID`, `shutdown LEVEL` | `self` stands for one's own aid or gid |
+//! | `promise MS` | `promise_progress` |
+//! | `beat FILE` | `progress` again and again, until there is such a file |
 //! | `whoami` | say aid, gid, life and capability |
 //!
 //! A refusal is said as `error WORD: TEXT`, and the script goes on.
@@ -22,7 +24,9 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
 
 use refrain::{Aid, Block, DeletionKey, Exec, Gid};
 use script::{Script, Step};
@@ -75,6 +79,19 @@ impl Groupie {
                 Ok(None)
             }
             "spawn" => self.spawn().map(Some),
+            "promise" => {
+                let period = Duration::from_millis(self.script.number());
+                let promised = refrain::promise_progress(period);
+                promised.map(|()| None).map_err(text)
+            }
+            "beat" => {
+                let until = self.script.operand();
+                while !Path::new(&until).exists() {
+                    refrain::progress().map_err(text)?;
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                Ok(None)
+            }
             "clean" => refrain::hr_exit_hdl().map(|()| None).map_err(text),
             "group-of" | "kill-group" | "shutdown" | "whoami" => self.ask(word),
             _ => panic!("{word}: not a word of the script"),

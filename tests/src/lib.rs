@@ -23,6 +23,7 @@ pub mod row;
 pub mod run;
 pub mod site;
 pub mod wait;
+pub mod watched;
 
 pub use options::Options;
 pub use row::Row;

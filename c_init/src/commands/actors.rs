@@ -6,6 +6,7 @@ use refrain_abi::limits::ActorLimits;
 use refrain_abi::{ActorName, Aid, Gid};
 
 use super::confine::Confine;
+use super::hang::Hang;
 use super::{CommandError, Flow, Outcome};
 use crate::interpreter::Context;
 use crate::policy::PolicyArgs;
@@ -84,6 +85,9 @@ pub struct Arun {
     /// Limits and rights.
     #[command(flatten)]
     pub confine: Confine,
+    /// How it is watched for hangs.
+    #[command(flatten)]
+    pub hang: Hang,
     /// the program, looked for along $PATH where it has no slash; what follows is the program's
     #[arg(value_name = "PATH", required = true, num_args = 1.., trailing_var_arg = true)]
     pub program: Vec<String>,
@@ -160,6 +164,7 @@ impl Arun {
             limits: ActorLimits::default(),
             user: None,
             no_new_privs: false,
+            hang: self.hang.watch(),
         })
     }
 }

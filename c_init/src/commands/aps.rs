@@ -2,7 +2,7 @@
 
 use clap::Args;
 use hr_ctrl::limits::{LimitRow, LimitRows};
-use hr_ctrl::site::ActorInfo;
+use hr_ctrl::site::{ActorInfo, WatchInfo};
 
 use super::{CommandError, Flow, Outcome};
 use crate::interpreter::Context;
@@ -11,7 +11,7 @@ use crate::table::{NOTHING, cell, columns, span};
 const SHORT: [&str; 10] = [
     "NAME", "GID", "AID", "PID", "KIND", "STATE", "LIFE", "RESTARTS", "START", "LAST END",
 ];
-const LONG: [&str; 10] = [
+const LONG: [&str; 11] = [
     "UPTIME",
     "MODE",
     "CAPABILITY",
@@ -21,6 +21,7 @@ const LONG: [&str; 10] = [
     "IMAGE",
     "USER",
     "LIMITS",
+    "WATCH",
     "REASON",
 ];
 
@@ -87,6 +88,10 @@ fn row(actor: &ActorInfo, long: bool) -> Vec<String> {
             actor.image.to_owned(),
             cell(actor.user.as_ref()),
             limits(&actor.limits),
+            actor
+                .watch
+                .as_ref()
+                .map_or_else(|| NOTHING.to_owned(), watch),
             cell(actor.start_reason.as_ref()),
             cell(actor.failure.as_ref()),
         ]);
@@ -109,6 +114,21 @@ fn limits(rows: &LimitRows) -> String {
         return NOTHING.to_owned();
     }
     all.join(", ")
+}
+
+/// How a life is watched for hangs, and how it is.
+fn watch(watch: &WatchInfo) -> String {
+    let mut parts = Vec::new();
+    if let Some(period) = watch.progress_ms {
+        parts.push(format!("progress {}", span(period.into())));
+    }
+    parts.extend(watch.check.as_ref().map(|check| format!("check {check}")));
+    parts.extend(watch.well_ms.map(|ago| format!("well {} ago", span(ago))));
+    if let (Some(failed), Some(failures)) = (watch.failed, watch.failures) {
+        parts.push(format!("failed {failed} of {failures}"));
+    }
+    parts.extend(watch.trouble.clone());
+    parts.join(", ")
 }
 
 #[cfg(test)]
@@ -143,6 +163,14 @@ mod tests {
             user: Some("nobody".into()),
             no_new_privs: true,
             keeper: true,
+            watch: Some(WatchInfo {
+                progress_ms: Some(5000),
+                check: Some("redis-cli ping".into()),
+                well_ms: Some(1200),
+                failed: Some(1),
+                failures: Some(3),
+                trouble: Some("exit 1".into()),
+            }),
             path: "/usr/bin/redis-server".into(),
             uptime_ms: Some(1500),
         }
@@ -187,6 +215,9 @@ mod tests {
             "{text}"
         );
         let value: serde_json::Value = serde_json::from_str(&json(&[actor()]).unwrap()).unwrap();
+        let told = "progress 5.0s, check redis-cli ping, well 1.2s ago, failed 1 of 3, exit 1";
+        assert!(text.contains(told), "{text}");
+        assert_eq!(value[0]["watch"]["progress_ms"], 5000);
         assert_eq!(value[0]["last_end"], "SIGSEGV");
         assert_eq!(value[0]["gid"], 1);
         assert!(

@@ -11,6 +11,7 @@ pub(crate) mod confine;
 pub mod environment;
 mod error;
 pub mod files;
+pub mod hang;
 pub mod help;
 pub mod limits;
 pub mod output;
@@ -54,7 +55,7 @@ pub enum Verb {
     /// list the actors
     Aps(aps::Aps),
     /// run a program as an actor
-    Arun(actors::Arun),
+    Arun(Box<actors::Arun>),
     /// show the site's figures
     #[command(name = "chorusStat")]
     ChorusStat(stat::ChorusStat),

@@ -1,4 +1,5 @@
-//! `actors:` in the configuration file: limits and rights of actors by name (SPEC H34).
+//! `actors:` in the configuration file: limits and rights of actors by name, and how they are watched
+//! (SPEC H34).
 
 use std::collections::BTreeMap;
 
@@ -8,7 +9,8 @@ use serde::de::{self, Deserialize, Deserializer, Unexpected};
 
 use crate::commands::confine::MIN_FILES;
 
-use super::units::{Count, Percent, Size};
+use super::hang::{Check, Progress, watch};
+use super::units::{Count, Percent, Size, Time};
 
 /// The section.
 pub(super) type Actors = BTreeMap<Name, Actor>;
@@ -44,6 +46,10 @@ pub(super) struct Actor {
     nice: Option<Nice>,
     user: Option<String>,
     no_new_privs: bool,
+    progress: Option<Progress>,
+    check: Option<Check>,
+    check_after: Option<Time>,
+    hang_core: bool,
 }
 
 /// A nice value.
@@ -96,6 +102,7 @@ pub(super) fn tunables(actors: Actors) -> BTreeMap<String, ActorTunables> {
             limits,
             user: it.user,
             no_new_privs: it.no_new_privs,
+            hang: watch(it.progress, it.check, it.check_after, it.hang_core),
         };
         (name.0, tunables)
     };

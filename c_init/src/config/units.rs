@@ -44,6 +44,7 @@ const MAX_PERCENT: u64 = 100_000;
 
 const A_SIZE: &str = "a size more than 0 as text with its unit, like \"64MiB\" or \"4096\"";
 const A_PERCENT: &str = "a share of one CPU as text, like \"50%\" or \"200%\"";
+const A_TIME: &str = "a time more than 0 as text with its unit, like \"10s\", \"500ms\" or \"2m\"";
 
 /// The number that `text` is, made of digits and one of `units`, if it is more than 0.
 fn number(text: &str, units: &[(&str, u64)]) -> Option<u64> {
@@ -70,6 +71,14 @@ pub(crate) fn parse_percent(text: &str) -> Result<u32, String> {
     let percent = number(text, PERCENTS).filter(|percent| *percent <= MAX_PERCENT);
     let percent = percent.and_then(|percent| percent.try_into().ok());
     percent.ok_or_else(|| format!("not {A_PERCENT}"))
+}
+
+/// A span of time on a command line, in milliseconds.
+///
+/// # Errors
+/// What a span of time is.
+pub(crate) fn parse_time(text: &str) -> Result<u64, String> {
+    number(text, TIMES).ok_or_else(|| format!("not {A_TIME}"))
 }
 
 /// Reads a text made of digits and one of `units`.
@@ -122,12 +131,10 @@ impl<'de> Deserialize<'de> for Percent {
 
 impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let expected =
-            "a time more than 0 as text with its unit, like \"10s\", \"500ms\" or \"2m\"";
         deserializer
             .deserialize_any(WithUnit {
                 units: TIMES,
-                expected,
+                expected: A_TIME,
             })
             .map(Self)
     }

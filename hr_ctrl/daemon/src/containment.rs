@@ -141,6 +141,15 @@ impl Containment {
             .collect()
     }
 
+    /// The directory below which the site's cgroups are; `None` where there are none.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Cgroup(site) => Some(site.path()),
+            Self::Sweep { .. } => None,
+        }
+    }
+
     /// Removes the site's cgroups; every actor's are gone by then.
     pub fn remove(self) {
         limit_group::remove_site(&self.site_name());
@@ -199,6 +208,15 @@ impl Contained {
         match self {
             Self::Cgroup(cgroup) => cgroup.kill_all(),
             Self::Sweep => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// Whether somebody has frozen it.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        match self {
+            Self::Cgroup(cgroup) => cgroup.is_frozen(),
+            Self::Sweep => false,
         }
     }
 
@@ -279,10 +297,5 @@ fn below(path: &Path) -> impl Iterator<Item = PathBuf> {
 }
 
 fn is_zombie(pid: u32) -> bool {
-    let stat = std::fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat
-        .iter()
-        .rposition(|byte| *byte == b')')
-        .and_then(|end| stat.get(end + 2));
-    state.is_none_or(|state| matches!(*state, b'Z' | b'X'))
+    process::state(pid).is_none_or(|state| matches!(state, 'Z' | 'X'))
 }

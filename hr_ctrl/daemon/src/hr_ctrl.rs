@@ -43,6 +43,7 @@ impl HrCtrl {
         if let Requester::Life { actor, .. } = by {
             engine.inherit(&mut spec, actor);
         }
+        engine.configure(&mut spec);
         let (name, gid) = (spec.name, spec.gid);
         let policy = engine.policy_named(gid, spec.policy.as_ref());
         let request = RunRequest {
@@ -149,6 +150,11 @@ pub(crate) struct ImageHere(pub Asker);
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Failing(pub Asker);
+
+/// A life has promised progress, or changed or taken back its promise.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Promised(pub Asker);
 
 /// `aps`.
 #[derive(Message)]
@@ -286,6 +292,13 @@ impl Handler<ImageHere> for HrCtrl {
     type Result = Result<ImageAnswer, SiteError>;
     fn handle(&mut self, ImageHere(by): ImageHere, _: &mut Context<Self>) -> Self::Result {
         self.engine.borrow_mut().image_here(&by)
+    }
+}
+
+impl Handler<Promised> for HrCtrl {
+    type Result = ();
+    fn handle(&mut self, Promised(by): Promised, _: &mut Context<Self>) {
+        self.engine.borrow_mut().promised(&by);
     }
 }
 

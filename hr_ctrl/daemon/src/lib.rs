@@ -22,6 +22,7 @@ pub mod site;
 
 mod boot_actors;
 mod c_init;
+mod checks;
 mod containment;
 mod engine;
 mod hr_ctrl;

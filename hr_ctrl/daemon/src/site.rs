@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use actix::Addr;
+use refrain_abi::hang::HangWatch;
 use refrain_abi::limits::{ActorLimits, RunAs};
 use refrain_abi::{ActorName, Aid, Gid, PolicyParts};
 use serde::{Deserialize, Serialize};
@@ -195,6 +196,9 @@ pub struct StartSpec {
     /// `--no-new-privs`: nothing it executes gives it more rights. So it is for every other user.
     #[serde(default)]
     pub no_new_privs: bool,
+    /// How its lives are watched for hangs.
+    #[serde(default)]
+    pub hang: HangWatch,
 }
 
 /// How the end of a life is noticed.
@@ -285,10 +289,29 @@ pub struct ActorInfo {
     pub no_new_privs: bool,
     /// Whether the life has a keeper, which lets its end be noticed before its memory is given back.
     pub keeper: bool,
+    /// How the life is watched for hangs; `None`: it is not.
+    pub watch: Option<WatchInfo>,
     /// The program's path.
     pub path: String,
     /// How long the life has run, in milliseconds.
     pub uptime_ms: Option<u64>,
+}
+
+/// How a life is watched for hangs (SPEC H34).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WatchInfo {
+    /// Within how many milliseconds it must make progress; `None`: nothing was promised.
+    pub progress_ms: Option<u32>,
+    /// The check, as it was given to `arun`.
+    pub check: Option<String>,
+    /// How long ago it was last seen well, in milliseconds; `None`: not yet.
+    pub well_ms: Option<u64>,
+    /// How many checks in a row have failed; `None`: the last one has not.
+    pub failed: Option<u32>,
+    /// How many may not.
+    pub failures: Option<u32>,
+    /// What is the matter with the last check, or why a promise that is not kept does not count.
+    pub trouble: Option<String>,
 }
 
 /// What `memstat` shows, in bytes where nothing else is said.

@@ -30,6 +30,7 @@ fn sleeper() -> StartSpec {
         stopped: false,
         notice: Notice::Fault,
         policy: None,
+        hang: Default::default(),
     }
 }
 

@@ -382,7 +382,11 @@ mod tests {
         assert_eq!(page.promise_of(Serial(0)), None);
         page.set_promise(serial, 5000);
         assert_eq!(page.promise_of(serial), Some(5000));
-        assert_eq!(page.promise_of(Serial(7)), None, "the next life has promised nothing");
+        assert_eq!(
+            page.promise_of(Serial(7)),
+            None,
+            "the next life has promised nothing"
+        );
         page.set_promise(serial, 1);
         assert_eq!(page.promise_of(serial), Some(10));
         page.set_promise(serial, u32::MAX);

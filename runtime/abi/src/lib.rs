@@ -15,6 +15,8 @@ pub mod request;
 pub mod template;
 
 #[cfg(feature = "std")]
+pub mod hang;
+#[cfg(feature = "std")]
 pub mod limits;
 #[cfg(feature = "std")]
 pub mod policy;

@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::hang::HangWatch;
+
 /// The limits of one actor: its template, standby and keepers count with its life. `None`: no limit of
 /// its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +79,8 @@ pub struct ActorTunables {
     pub user: Option<String>,
     /// Whether nothing it executes gives it more rights (PR_SET_NO_NEW_PRIVS).
     pub no_new_privs: bool,
+    /// How its lives are watched for hangs.
+    pub hang: HangWatch,
 }
 
 #[cfg(test)]

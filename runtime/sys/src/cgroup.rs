@@ -244,6 +244,15 @@ impl Cgroup {
         Ok(())
     }
 
+    /// Whether its members are frozen, by whom and from how far above ever.
+    ///
+    /// Source: cgroup.events and cgroup.freeze in the kernel's cgroup-v2 documentation.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        let events = fs::read_to_string(self.path.join("cgroup.events")).unwrap_or_default();
+        events.lines().any(|line| line == "frozen 1")
+    }
+
     /// Removes it, and the cgroups that its members made below it.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use rustix::event::Timespec;
 pub use rustix::event::{PollFd, PollFlags};
-use rustix::process::{Resource, Rlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal};
 
 use crate::WaitStatus;
 
@@ -70,6 +70,34 @@ pub fn is_dumping_core(pid: u32) -> bool {
         line.strip_prefix("CoreDumping:")
             .is_some_and(|is| is.trim() == "1")
     })
+}
+
+/// The state letter of a process: `R`, `S`, `D`, `T` (stopped by a signal), `t` (by a debugger) ...;
+/// `None` when there is none of that pid. Of a process with several threads it is that of the first, which
+/// a signal stops together with the others.
+///
+/// Source: state in proc_pid_stat(5).
+#[must_use]
+pub fn state(pid: u32) -> Option<char> {
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    // The name before it is in parentheses and may itself hold anything.
+    let end = stat.iter().rposition(|byte| *byte == b')')?;
+    stat.get(end + 2).copied().map(char::from)
+}
+
+/// Kills the process group that a child leads, that is, one with a session of its own
+/// ([`crate::Spawn::setsid`]). Safe only for a child that was not reaped yet: as long as it is there, be it
+/// as a zombie, nobody else is given its number.
+///
+/// # Errors
+/// ESRCH when nobody is in it; `InvalidInput` for pid 0 and negative ones.
+///
+/// Source: kill(2), "If pid is less than -1".
+pub fn kill_group_of_child(leader: u32) -> io::Result<()> {
+    let leader = i32::try_from(leader).ok().and_then(Pid::from_raw);
+    let leader = leader.ok_or(io::ErrorKind::InvalidInput)?;
+    // The same as a kill of the negative number.
+    Ok(rustix::process::kill_process_group(leader, Signal::KILL)?)
 }
 
 /// The real user id of this process.

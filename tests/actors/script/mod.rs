@@ -10,6 +10,9 @@
 //! | `park` | for ever |
 //! | `alone FILE` | lock it, or say `not alone`: no other life may hold it at this moment |
 //! | `listen PORT` | bind it, answer every connection with the life's number, and go on |
+//! | `deaf PORT FILE` | bind it, take connections until there is such a file, none after that, and go on |
+//! | `http PORT FILE` | bind it, answer 200 until there is such a file, 503 after that, and go on |
+//! | `spin` | for ever, without a rest |
 //! | `threads N` | start that many, asleep |
 //! | `flood BYTES` | so many bytes to stdout, in lines |
 //! | `signal N` | send oneself the signal, until it works |
@@ -100,6 +103,11 @@ impl Script {
                 std::thread::park();
             },
             "listen" => self.listen(),
+            "deaf" => self.deaf(),
+            "http" => self.http(),
+            "spin" => loop {
+                std::hint::spin_loop();
+            },
             "alone" => self.alone(),
             "threads" => (0..self.number()).for_each(|_| {
                 std::thread::spawn(|| {
@@ -159,6 +167,45 @@ impl Script {
                 self.say(&format!("listening in life {life}"));
             }
         }
+    }
+
+    fn deaf(&mut self) {
+        let (listener, until) = self.bind_until(0);
+        std::thread::spawn(move || {
+            listener.set_nonblocking(true).expect("a listener can be");
+            while !Path::new(&until).exists() {
+                let _ = listener.accept();
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            loop {
+                std::thread::park();
+            }
+        });
+    }
+
+    fn http(&mut self) {
+        let (listener, until) = self.bind_until(16);
+        std::thread::spawn(move || {
+            for mut peer in listener.incoming().flatten() {
+                let ill = Path::new(&until).exists();
+                let status = if ill { "503 No" } else { "204 Yes" };
+                let mut request = [0; 256];
+                let _ = std::io::Read::read(&mut peer, &mut request);
+                let asked = request.starts_with(b"GET /health HTTP/1.0\r\n");
+                let status = if asked { status } else { "400 What" };
+                let _ = write!(&peer, "HTTP/1.1 {status}\r\n\r\n");
+            }
+        });
+    }
+
+    /// Binds the port of the next word, with room for so many connections that nobody has taken; and the
+    /// word after it.
+    fn bind_until(&mut self, backlog: i32) -> (TcpListener, String) {
+        let port = u16::try_from(self.number()).expect("a port");
+        let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
+        // A second listen changes the backlog.
+        rustix::net::listen(&listener, backlog).expect("a listener listens");
+        (listener, self.operand())
     }
 
     fn flood(&mut self) {

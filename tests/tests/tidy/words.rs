@@ -13,6 +13,11 @@ const SYNONYMS: &[&str] = &["service", "task", "process"];
 const RIGHT: &[(&str, &str, &str)] = &[
     ("", "kill_process", "rustix's name for kill(2)"),
     (
+        "runtime/sys/src/process.rs",
+        "kill_process_group",
+        "rustix's name for killpg(2)",
+    ),
+    (
         "runtime/shim/",
         "lead_process_group",
         "setpgid(2) calls it that",

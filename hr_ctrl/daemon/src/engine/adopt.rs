@@ -278,8 +278,8 @@ impl Engine {
                 runtime.loading = Some(NOBODY);
                 return self.build_template(actor);
             }
-            // Its handler may have said so to nobody.
             (ActorState::Running, Some((no, serial)), ..) => {
+                self.watch_life(actor);
                 self.failing(actor, no);
                 self.life_stopped_if_so(actor, serial);
             }

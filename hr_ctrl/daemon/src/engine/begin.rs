@@ -232,6 +232,10 @@ impl Engine {
                 },
             });
         }
+        self.watch_life(actor);
+        let Some(runtime) = self.actors.get(&actor) else {
+            return;
+        };
         if runtime.kind == Kind::Ordinary {
             return;
         }

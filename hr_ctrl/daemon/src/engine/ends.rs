@@ -260,6 +260,7 @@ impl Engine {
 
     /// Off the path: what the end means for the requests, the catalogue and `aps`.
     pub(super) fn after_end(&mut self, actor: ActorKey, life: LifeNo, clean: bool) {
+        self.unwatch(actor, life);
         self.tell_restarts(actor, false);
         self.note_failure(actor);
         self.parts.pmm.do_send(pmm::LifeEnded { actor, life });
@@ -366,7 +367,8 @@ impl ActorRuntime {
                 std::io::Error::from_raw_os_error(errno as i32)
             )
         } else {
-            self.cause(pid, status, was_clean)
+            let hung = self.hang.cause(pid, status);
+            hung.unwrap_or_else(|| self.cause(pid, status, was_clean))
         };
         self.explain_restart(pid, &how);
         self.last_end = Some(if was_clean {

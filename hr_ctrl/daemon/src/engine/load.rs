@@ -216,6 +216,7 @@ impl NewRuntime {
             contained: self.contained,
             limited: Limited::default(),
             memory_watched: false,
+            hang: super::hang::Hang::default(),
             spec,
             program: None,
             page: Arc::new(self.page),

@@ -8,8 +8,8 @@
 //! The restart path reads: [`ends`] (a life has ended, is anything left of it?) -> `step` ->
 //! [`begin`] (wake the standby); [`relay`] is the way round it, by which a failing life does that
 //! itself. [`stop`] ends the other members of a group. [`template`] keeps standbys ready, at the pace
-//! that [`pace`] sets, [`policy`] has groups wait, [`load`] brings images in, [`warm`] takes one that a life has made, [`forget`]
-//! clears up, [`tell`] says what happened.
+//! that [`pace`] sets, [`policy`] has groups wait, [`load`] brings images in, [`warm`] takes one that a life
+//! has made, [`forget`] clears up, [`tell`] says what happened, [`hang`] notices lives that do nothing any more.
 
 mod adopt;
 mod ahead;
@@ -18,6 +18,7 @@ mod build;
 mod claims;
 mod ends;
 mod forget;
+mod hang;
 mod images;
 mod kept;
 mod limit;
@@ -127,8 +128,10 @@ pub struct Engine {
     once: bool,
     halting: bool,
     group_restarts: HashMap<Gid, u64>,
-    /// Templates, standbys and lives of forgotten actors that have not ended yet.
+    /// Templates, standbys and lives of forgotten actors, and commands that check, that have not ended yet.
     clearing: usize,
+    /// How many commands have checked an actor.
+    checks: u64,
     /// The halt that waits for them.
     halted: Option<HaltLevel>,
     /// Members that were asked to stop and have not answered yet.
@@ -193,6 +196,7 @@ impl Engine {
                 halting: false,
                 group_restarts: HashMap::new(),
                 clearing: 0,
+                checks: 0,
                 halted: None,
                 asked: Vec::new(),
                 put_off: Vec::new(),

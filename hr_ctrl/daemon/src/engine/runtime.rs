@@ -33,6 +33,8 @@ pub(crate) struct ActorRuntime {
     pub limited: Limited,
     /// Somebody looks whether its memory was enough.
     pub memory_watched: bool,
+    /// How its lives are watched.
+    pub hang: super::hang::Hang,
     /// Where its lives print.
     pub output: Option<ActorOutput>,
     pub template: Option<TemplateRuntime>,

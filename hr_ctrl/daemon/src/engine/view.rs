@@ -96,6 +96,7 @@ impl Engine {
             keeper: runtime.is_some_and(|runtime| {
                 life.is_some_and(|life| runtime.control.keeper(life.serial).is_some())
             }),
+            watch: self.watch_info(view.key),
             path: runtime
                 .map(|runtime| runtime.spec.program.clone())
                 .unwrap_or_default(),

@@ -97,5 +97,7 @@ pub(crate) fn spec(
         limits: refrain_abi::limits::ActorLimits::default(),
         user: None,
         no_new_privs: false,
+        // The configuration's for its name.
+        hang: refrain_abi::hang::HangWatch::default(),
     })
 }
