@@ -36,6 +36,6 @@ fn put(mut bytes: &[u8], _: &Path) {
             let strings = spec.argv.iter().chain([&spec.program]);
             assert!(!strings.into_iter().any(|text| text.contains('\0')));
         }
-        Err(reply) => assert!(matches!(reply, Reply::Error { .. }), "{reply:?}"),
+        Err(reply) => assert!(matches!(*reply, Reply::Error { .. }), "{reply:?}"),
     }
 }
