@@ -36,15 +36,22 @@ pub fn split(line: &str) -> Result<Vec<String>, SplitError> {
     shlex::split(line).ok_or(SplitError::Unbalanced)
 }
 
-/// Text for one line of a terminal: control characters are escaped, so that an error stays one
+/// Whether a character does something to a terminal other than to stand where it was written: control
+/// characters, and those that turn the direction of what follows around.
+#[must_use]
+pub fn steers(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Text for one line of a terminal: what [`steers`] is escaped, so that an error stays one
 /// line and nobody's file name moves the cursor.
 #[must_use]
 pub fn printable(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(char::is_control) {
+    if !text.chars().any(steers) {
         return Cow::Borrowed(text);
     }
     let escape = |c: char| {
-        if c.is_control() {
+        if steers(c) {
             c.escape_default().to_string()
         } else {
             c.into()

@@ -97,7 +97,7 @@ fn blobs(script: &mut Script) {
         ("pipe", pipe.as_fd(), 100),
         ("directory", open("/").as_fd(), 100),
         ("zero", open("/dev/zero").as_fd(), 100),
-        ("file", open("/proc/self/exe").as_fd(), 100),
+        ("file", open("/etc/passwd").as_fd(), 100),
         ("sparse", sparse.as_fd(), 1 << 20),
         ("all", sparse.as_fd(), u32::MAX),
         ("short", short.as_fd(), 100),

@@ -40,7 +40,7 @@ fn resident(site: &Site) {
 
 /// The resident is restarted from its standby, by the controller that there was.
 fn assert_restarts(site: &Site, controller: u32, life: u32) {
-    proc::kill(site.runs_with_standby("resident", life).pid(), Signal::SEGV);
+    proc::kill(site.runs_with_standby("resident", life).pid(), Signal::KILL);
     let row = site.runs("resident", life + 1);
     assert_eq!(row.start.as_deref(), Some("standby"));
     assert_eq!(site.controller_pid(), controller, "hr_ctrl is the same");
@@ -134,17 +134,22 @@ fn c1_a_terminal_is_not_steered_by_what_an_actor_prints() {
     console.exp_eof().unwrap();
 }
 
+/// Control characters, and the one that turns the rest of the line around.
+fn steers(c: char) -> bool {
+    c.is_control() || c == '\u{202e}'
+}
+
 #[test]
 fn a_name_that_would_steer_a_terminal_is_refused_on_one_plain_line() {
     let site = Site::start();
     for name in ["a\x1b[2Jb", "a\u{9b}1mb", "a\u{202e}b", "a\x07"] {
         let finished = site.applet("arun", ["-g", "1", "-n", name, "/bin/sleep", "9"]);
-        let line = finished.expect_refusal(2, name);
-        assert!(!line.chars().any(char::is_control), "{line:?}");
+        let line = finished.expect_refusal(1, name);
+        assert!(!line.chars().any(steers), "{line:?}");
         let finished = site.applet("arun", ["-g", "1", &format!("/no/such/{name}")]);
         assert!(matches!(finished.code, Some(1 | 2)), "{finished:?}");
         let line = finished.err.trim_end();
-        assert!(!line.chars().any(char::is_control), "{line:?}");
+        assert!(!line.chars().any(steers), "{line:?}");
     }
     assert!(site.aps().is_empty());
 }
@@ -238,7 +243,7 @@ fn ten_thousand_connections_leave_the_controller_its_fds() {
         .read_line(&mut refused)
         .unwrap();
     assert!(refused.contains("refused"), "{refused:?}");
-    proc::kill(pid, Signal::SEGV);
+    proc::kill(pid, Signal::KILL);
     site.wait_lines("resident", 2);
     drop(held);
     wait::until_true("room for a session", || site.command("aps").code == Some(0));

@@ -41,7 +41,7 @@ pub(crate) fn err(line: &str) {
 
 /// A text as it is shown: on a terminal without what would steer it. Lines and tabs stay.
 fn shown(text: &str, terminal: bool) -> Cow<'_, str> {
-    let steers = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    let steers = |c: char| words::steers(c) && !matches!(c, '\n' | '\t');
     if !terminal || !text.chars().any(steers) {
         return Cow::Borrowed(text);
     }

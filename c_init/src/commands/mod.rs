@@ -19,7 +19,9 @@ pub mod power;
 pub mod rshd;
 pub mod stat;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use std::sync::OnceLock;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use futures_util::future::LocalBoxFuture;
 
 pub use error::{CommandError, one_line};
@@ -168,12 +170,16 @@ pub fn all() -> Vec<clap::Command> {
 /// the flags ask for help.
 pub fn parse(words: &[String]) -> Result<Verb, CommandError> {
     let name = words.first().map_or("", String::as_str);
-    if find(name).is_none() {
+    // Made once: it takes as long as carrying out most commands.
+    static DEFINITION: OnceLock<clap::Command> = OnceLock::new();
+    let definition = DEFINITION.get_or_init(CommandLine::command);
+    if definition.find_subcommand(name).is_none() {
         return Err(CommandError::Usage(format!(
             "{name}: unknown command; help lists them"
         )));
     }
-    match CommandLine::try_parse_from(words) {
+    let matches = definition.clone().try_get_matches_from(words);
+    match matches.and_then(|matches| CommandLine::from_arg_matches(&matches)) {
         Ok(line) => Ok(line.verb),
         Err(error) if error.kind() == clap::error::ErrorKind::DisplayHelp => {
             Err(CommandError::Help(name.to_owned()))

@@ -28,7 +28,7 @@ pub const MAX_LINE: usize = 64 << 10;
 const MAX_DEPTH: u32 = 16;
 /// How many files one command may `source`, through others as well: without this bound, sixteen files that
 /// name the next one ten times each would never end.
-const MAX_FILES: u32 = 1000;
+const MAX_FILES: u32 = 256;
 
 /// The interpreter of a site.
 pub struct CInit {
@@ -163,6 +163,7 @@ impl<'a> Context<'a> {
     /// The context of a file that this one sources.
     pub(crate) fn deeper(&self) -> Result<Self, CommandError> {
         if self.depth == MAX_DEPTH {
+            self.files.set(MAX_FILES + 1);
             return Err(CommandError::Failed(format!(
                 "files source each other more than {MAX_DEPTH} deep; does one source itself?"
             )));

@@ -209,7 +209,28 @@ async fn c4_files_that_source_each_other_many_times_come_to_an_end() {
     talk.file("loop.ini", "source loop.ini\n".repeat(20));
     assert_eq!(talk.line("source loop.ini").await, 1);
     let (_, err) = talk.said();
-    let last = err.last().unwrap();
-    assert!(last.contains("more than 1000 files"), "{last}");
+    assert_eq!(err.len(), 1, "{err:?}");
+    for depth in 0..12 {
+        let next = format!("source {}.ini\n", depth + 1);
+        talk.file(&format!("{depth}.ini"), next.repeat(10));
+    }
+    talk.file("12.ini", "");
+    assert_eq!(talk.line("source 0.ini").await, 1);
+    let (_, err) = talk.said();
+    assert_eq!(err.len(), 1, "{err:?}");
+    assert!(err[0].contains("more than 256 files"), "{err:?}");
     assert_eq!(talk.out("echo a").await, "a\n");
+}
+
+#[tokio::test]
+async fn c4_a_line_of_sysadm_ini_that_never_ends_is_given_up_and_the_next_is_carried_out() {
+    let talk = Talk::new();
+    talk.file("loop.ini", "source loop.ini\nsource loop.ini\n");
+    let ini = talk.file(
+        "sysadm.ini",
+        "source loop.ini\nsource loop.ini\necho after\n",
+    );
+    assert_eq!(talk.ini(ini.to_str().unwrap(), IniMode::Start).await, 2);
+    let (out, err) = talk.said();
+    assert_eq!((out.as_str(), err.len()), ("after\n", 2));
 }

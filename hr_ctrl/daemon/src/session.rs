@@ -50,7 +50,8 @@ fn size_of(message: &FromSite) -> usize {
 /// The outgoing queue of a session.
 #[derive(Clone)]
 pub struct Queue {
-    sender: mpsc::UnboundedSender<FromSite>,
+    /// `None`: the session has ended, and what comes after is not sent.
+    sender: mpsc::UnboundedSender<Option<FromSite>>,
     waiting: Arc<Waiting>,
     lost: Arc<AtomicU64>,
 }
@@ -85,7 +86,7 @@ impl Drop for Waiting {
 }
 
 impl Queue {
-    fn new() -> (Self, mpsc::UnboundedReceiver<FromSite>) {
+    fn new() -> (Self, mpsc::UnboundedReceiver<Option<FromSite>>) {
         let (sender, receiver) = mpsc::unbounded_channel();
         (
             Self {
@@ -103,7 +104,7 @@ impl Queue {
             return false;
         }
         let size = size_of(&message);
-        let sent = self.sender.send(message).is_ok();
+        let sent = self.sender.send(Some(message)).is_ok();
         if sent {
             self.waiting.add(size);
         }
@@ -153,9 +154,9 @@ pub async fn serve(stream: UnixStream, host: Rc<dyn Host>) {
         queue.send(FromSite::Err(format!("c_init: {error}")));
         queue.send(FromSite::Done { code: 2 });
     }
-    drop(queue);
-    // What is queued still goes out. Consoles held elsewhere, and a client that does not read, would
-    // keep the writer, and with it the connection.
+    // What is queued still goes out. A client that does not read would keep the writer, and with it the
+    // connection.
+    let _ = queue.sender.send(None);
     if tokio::time::timeout(LAST_WORDS, &mut writer).await.is_err() {
         writer.abort();
     }
@@ -172,10 +173,10 @@ pub fn refuse(stream: &UnixStream, why: &str) {
 
 async fn write_out(
     mut write: OwnedWriteHalf,
-    mut outgoing: mpsc::UnboundedReceiver<FromSite>,
+    mut outgoing: mpsc::UnboundedReceiver<Option<FromSite>>,
     waiting: Arc<Waiting>,
 ) {
-    while let Some(message) = outgoing.recv().await {
+    while let Some(Some(message)) = outgoing.recv().await {
         let size = size_of(&message);
         let Ok(mut line) = serde_json::to_vec(&message) else {
             continue;

@@ -55,7 +55,7 @@ fn number(bytes: &mut &[u8], width: usize) -> u64 {
 
 /// Whether a text is one line that moves no cursor.
 fn is_plain_line(text: &str) -> bool {
-    !text.chars().any(char::is_control)
+    !text.chars().any(c_init::words::steers)
 }
 
 /// Whether a command must not be carried out here: it would wait, open a port, or read a file of this

@@ -12,7 +12,7 @@ use crate::Target;
 
 pub const TARGET: Target = Target {
     name: "sysadm_ini",
-    longest: 2048,
+    longest: 512,
     words: &[
         "\n",
         "\r\n",
@@ -45,11 +45,7 @@ fn put(bytes: &[u8], scratch: &Path) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .expect("a runtime can be made");
-    for mode in [
-        IniMode::Start,
-        IniMode::Restart,
-        IniMode::Adopt { from: Some(2) },
-    ] {
+    for mode in [IniMode::Start, IniMode::Adopt { from: Some(2) }] {
         let interpreter = CInit::without_site(Vec::new());
         let session = checked_session(scratch);
         let failed =
