@@ -134,8 +134,24 @@ impl Torture {
         );
         self.census
             .count(&self.stage.cast, &self.stage.known, stat)?;
+        self.check_bank()?;
         self.tally.censuses += 1;
         Ok(())
+    }
+
+    /// Who would be brought back if everything died now: exactly those who are registered.
+    fn check_bank(&mut self) -> Result<()> {
+        let mut wanted: Vec<String> = Vec::new();
+        for (member, known) in self.stage.cast.members.iter().zip(&self.stage.known) {
+            if member.gid.is_some() && known.stand != Stand::Absent {
+                wanted.push(member.name.clone());
+            }
+        }
+        wanted.sort();
+        self.until(
+            "the bank to hold the actors that are registered",
+            |torture| Ok(torture.stage.registrations()? == wanted),
+        )
     }
 
     /// Tells the last steps, and what the site says.

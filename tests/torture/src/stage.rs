@@ -239,6 +239,34 @@ impl Stage {
         })
     }
 
+    /// The names that the bank holds registrations of, in order, and after them what is wrong with it: `c_init bank
+    /// show`, which asks nobody.
+    ///
+    /// # Errors
+    /// When the bank cannot be read.
+    pub fn registrations(&self) -> Result<Vec<String>> {
+        #[derive(serde::Deserialize)]
+        struct Row {
+            name: String,
+        }
+        #[derive(serde::Deserialize)]
+        struct Bank {
+            registrations: Vec<Row>,
+            damage: Vec<serde_json::Value>,
+        }
+        let mut command = self.site.program("c_init");
+        command
+            .args(["bank", "show", "--json"])
+            .arg(self.site.bank());
+        let shown = run::to_end(&mut command, None);
+        ensure!(shown.code == Some(0), "bank show: {shown:?}");
+        let bank: Bank = serde_json::from_str(&shown.out)?;
+        let mut names: Vec<String> = bank.registrations.into_iter().map(|row| row.name).collect();
+        names.sort();
+        names.extend(bank.damage.iter().map(ToString::to_string));
+        Ok(names)
+    }
+
     /// Halts the site; answers what it left behind, which is removed.
     ///
     /// # Errors
