@@ -297,3 +297,41 @@ fn a_site_that_may_open_too_few_files_is_refused_with_the_cure() {
         "{finished:?}"
     );
 }
+
+#[test]
+fn h34_a_check_that_hangs_is_ended_without_cgroup_v2() {
+    let Some(site) = sweeping_site() else {
+        return;
+    };
+    let program = binaries::path("crasher").display().to_string();
+    let check = "(sleep 9716 & sleep 9717); sleep 9718";
+    let flags = [
+        "-g",
+        "1",
+        "-n",
+        "db",
+        "--check",
+        check,
+        "--check-every",
+        "30ms",
+    ];
+    let more = [
+        "--check-timeout",
+        "200ms",
+        "--check-failures",
+        "2",
+        &program,
+        "-",
+        "park",
+    ];
+    site.arun(flags.iter().chain(&more));
+    let row = site.wait_row("db", |row| row.last_end.is_some());
+    let end = row.last_end.unwrap();
+    assert_eq!(end, "hang: check failed 2 times: no answer within 200 ms");
+    site.ok("akill -g 1");
+    wait::until_true("the sleeps to end", || {
+        let family = proc::family(site.nucleus_pid());
+        let mut pids = family.iter().map(|stat| stat.id.pid);
+        !pids.any(|pid| proc::text(pid, "cmdline").starts_with("sleep\n971"))
+    });
+}
