@@ -96,7 +96,7 @@ fn a_life_that_reads_no_answers_loses_them_and_holds_up_nobody() {
     resident(&site);
     let controller = site.controller_pid();
     let before = memory(controller);
-    let words = ["requests", "100000", "say", "done", "park"];
+    let words = ["requests", "20000", "say", "done", "park"];
     site.actor(2, "bad", "hostile", &words);
     assert_restarts(&site, controller, 0);
     site.wait_line("bad", |line| line == "done");
