@@ -11,6 +11,11 @@ pub fn say(target: &Target, outcome: &anyhow::Result<Outcome>) {
             "{:<14} {:>9} inputs, {:>6} edges, {:>4} MiB: nothing found",
             target.name, it.inputs, it.edges, it.memory
         ),
+        Ok(it) if it.killed.is_some() => println!(
+            "{:<14} killed from outside by signal {}: run it again",
+            target.name,
+            it.killed.unwrap_or_default()
+        ),
         Ok(it) => {
             println!("{:<14} {:>9} inputs: A FINDING", target.name, it.inputs);
             it.last_words.iter().for_each(|line| println!("    {line}"));

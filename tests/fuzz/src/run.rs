@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -20,6 +21,10 @@ const CORPUS: u64 = 24 << 10;
 /// How many lines of the engine's are shown at a finding.
 const LAST_WORDS: usize = 30;
 
+/// What a signal from outside ends the engine by: SIGINT, SIGKILL, SIGTERM. Those that an input can provoke
+/// are handled by libFuzzer, which says so and keeps the input.
+const FROM_OUTSIDE: [i32; 3] = [2, 9, 15];
+
 /// What came of a target.
 #[derive(Debug)]
 pub struct Outcome {
@@ -31,6 +36,8 @@ pub struct Outcome {
     pub edges: u64,
     /// The most memory that the engine took, in mebibytes.
     pub memory: u64,
+    /// The signal by which somebody has killed the engine. That is no finding.
+    pub killed: Option<i32>,
     /// The end of what the engine said.
     pub last_words: Vec<String>,
 }
@@ -72,7 +79,13 @@ pub fn target(
         keep(engine, target, &work, &found, &kept)?;
     }
     let said = fs::read(&log)?;
-    Ok(outcome(status.success(), &String::from_utf8_lossy(&said)))
+    let killed = status
+        .signal()
+        .filter(|signal| FROM_OUTSIDE.contains(signal));
+    Ok(Outcome {
+        killed,
+        ..outcome(status.success(), &String::from_utf8_lossy(&said))
+    })
 }
 
 fn engine_for(engine: &Path, target: &Target, work: &Path, log: &Path) -> anyhow::Result<Command> {
@@ -156,6 +169,7 @@ fn outcome(sound: bool, said: &str) -> Outcome {
         inputs: number("stat::number_of_executed_units:"),
         edges: number(" cov: "),
         memory: number("stat::peak_rss_mb:"),
+        killed: None,
         last_words: lines[last..]
             .iter()
             .map(|line| (*line).to_owned())
