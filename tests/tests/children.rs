@@ -4,9 +4,12 @@
 
 use std::fs;
 
-use refrain_tests::programs::{c_program, free_port};
+use refrain_tests::programs::{c_program, free_port, skipped};
 use refrain_tests::{Options, Site, proc, wait};
 use rustix::process::Signal;
+
+/// How many processes `forkbomb` is given.
+const BOMBERS: &str = "300";
 
 /// A line of `daemoniser`: life, its pid, its child's, its daemon's, and whether it could bind.
 fn daemoniser_line(line: &str) -> (u32, [u32; 3], String) {
@@ -109,6 +112,37 @@ fn invariant_2_children_that_keep_changing_their_pids_are_caught_by_a_kill() {
         assert!(site.aps().is_empty());
     }
     assert_eq!(born(), then, "the storm blows on");
+}
+
+#[test]
+fn invariant_2_a_fork_bomb_ends_with_its_life_and_the_next_one_runs() {
+    let site = Options::new().never_bad().start();
+    let program = c_program("forkbomb", site.dir()).display().to_string();
+    let [lives, born] = ["lives", "born"].map(|name| site.file(name).display().to_string());
+    let words = ["-g", "1", "--pids", BOMBERS, &program, &lives, &born];
+    let finished = site.applet("arun", words);
+    if finished.err.contains("cannot be enforced here") {
+        return skipped(finished.err.trim_end());
+    }
+    let _ = finished.expect_ok("arun");
+    let born = || fs::metadata(site.file("born")).map_or(0, |file| file.len());
+    let many = BOMBERS.parse::<u64>().unwrap();
+    let mut before = 0;
+    for life in 0..5 {
+        // Some of the bomb before were born after it was asked about.
+        wait::until_reaches("the bomb", before + many / 2, born);
+        before = born();
+        proc::kill(site.runs("forkbomb", life).pid(), Signal::KILL);
+        site.wait_lines("lives", life as usize + 2);
+    }
+    // A life that the end of a bomb had killed, too, would have been one more.
+    assert_eq!(site.lines("lives"), ["0", "1", "2", "3", "4", "5"]);
+    site.ok("akill -g 1");
+    let then = born();
+    for _ in 0..5 {
+        assert!(site.aps().is_empty());
+    }
+    assert_eq!(born(), then, "the bomb goes on");
 }
 
 #[test]

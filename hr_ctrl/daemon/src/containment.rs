@@ -107,6 +107,23 @@ impl Containment {
         }
     }
 
+    /// Another cgroup for the actor that has this one. `None` where the actor has no cgroup, or there is no
+    /// other to be had.
+    #[must_use]
+    pub fn contain_again(&self, contained: &Contained) -> Option<Contained> {
+        let (Self::Cgroup(site), Contained::Cgroup(old)) = (self, contained) else {
+            return None;
+        };
+        let name = next_name(old.path().file_name()?.to_str()?);
+        match Cgroup::create(site.path(), &name) {
+            Ok(cgroup) => Some(Contained::Cgroup(cgroup)),
+            Err(error) => {
+                tracing::error!(%name, %error, "no other cgroup for the actor");
+                None
+            }
+        }
+    }
+
     /// The containment of an actor that an hr_ctrl before made: its cgroup by that name, or a new one.
     #[must_use]
     pub fn contained(&self, cgroup: Option<&str>, name: ActorName, number: u64) -> Contained {
@@ -235,6 +252,15 @@ fn site_name(site: &str) -> String {
     format!("refrain-{}-{site}", refrain_sys::process::getuid())
 }
 
+/// The name of the cgroup after the one of this name: `3-a`, `3-a+1`, `3-a+2`. The number in front keeps it
+/// apart from those of other actors, whatever they are called.
+fn next_name(name: &str) -> String {
+    let counted = name.rsplit_once('+');
+    let counted = counted.and_then(|(name, count)| Some((name, count.parse::<u64>().ok()?)));
+    let (name, count) = counted.unwrap_or((name, 0));
+    format!("{name}+{}", count.wrapping_add(1))
+}
+
 /// Removes what a controller that was killed left: its actors are gone, their cgroups are not.
 pub fn remove_left_over(site: &str) {
     let name = site_name(site);
@@ -298,4 +324,16 @@ fn below(path: &Path) -> impl Iterator<Item = PathBuf> {
 
 fn is_zombie(pid: u32) -> bool {
     process::state(pid).is_none_or(|state| matches!(state, 'Z' | 'X'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cgroups_of_an_actor_are_counted() {
+        assert_eq!(next_name("3-a"), "3-a+1");
+        assert_eq!(next_name("3-a+1"), "3-a+2");
+        assert_eq!(next_name("3-a+b"), "3-a+b+1");
+    }
 }

@@ -304,6 +304,12 @@ impl Limited {
         }
     }
 
+    /// Its actor has another cgroup from now on: what that one of version 2 limited is to be set anew.
+    pub fn leave(&mut self) {
+        let stays = |group: &Group| group.cgroup.version() == Version::One;
+        self.groups.retain(stays);
+    }
+
     /// Removes its cgroups of version 1; answers whether they are gone.
     #[must_use]
     pub fn try_remove(&mut self) -> bool {

@@ -24,7 +24,7 @@ use crate::site::Notice;
 use crate::{pmm, watch};
 
 /// After how many rounds of a sweep the whole cgroup of the actor is killed, template included.
-const MAX_ROUNDS: u32 = 20;
+const MAX_ROUNDS: u32 = 3;
 /// How often the kernel is asked, a millisecond apart, how an orphaned life ended.
 const LEARN_TRIES: u32 = 100;
 /// How long a sweep waits for those it killed before it looks again, in milliseconds.
@@ -258,6 +258,34 @@ impl Engine {
         }
     }
 
+    /// Ends everything of an actor at once, for what its life started multiplies faster than it is killed.
+    /// Its template is built anew from the image. Answers the cgroup that it had, if it has another now: the
+    /// life is gone when that is.
+    ///
+    /// The actor gets another cgroup, because the kernel kills whoever is born into one that was killed as
+    /// a whole before, too (Linux 6.18: a child compares the cgroup's number of kills with its parent's).
+    /// Nucleus hears of it first: an hr_ctrl that dies between the two leaves a cgroup of nobody, which the
+    /// next one ends.
+    fn move_out(&mut self, actor: ActorKey) -> Option<Contained> {
+        let runtime = self.actors.get_mut(&actor)?;
+        let name = runtime.name;
+        let again = self.parts.containment.contain_again(&runtime.contained);
+        let old = again.map(|again| std::mem::replace(&mut runtime.contained, again));
+        if old.is_some() {
+            runtime.limited.leave();
+            self.keep_limits(actor);
+            self.keep_dossier(actor);
+        }
+        let runtime = self.actors.get(&actor)?;
+        let _ = old.as_ref().unwrap_or(&runtime.contained).kill_all();
+        self.drop_template(actor);
+        self.parts.output.say(format!(
+            "HR_CTRL: {name}: what its life started multiplied faster than it was ended; all of it was ended \
+             at once"
+        ));
+        old
+    }
+
     /// Off the path: what the end means for the requests, the catalogue and `aps`.
     pub(super) fn after_end(&mut self, actor: ActorKey, life: LifeNo, clean: bool) {
         self.unwatch(actor, life);
@@ -445,13 +473,11 @@ pub(super) async fn sweep(engine: SharedEngine, actor: ActorKey, life: LifeNo) {
                 .collect::<Vec<_>>()
         };
         if round > 0 && round.is_multiple_of(MAX_ROUNDS) {
-            // They multiply faster than they are killed: everything of the actor goes at once, and
-            // its template is built anew from the image.
-            let mut engine = engine.borrow_mut();
-            if let Some(runtime) = engine.actors.get(&actor) {
-                let _ = runtime.contained.kill_all();
+            let old = engine.borrow_mut().move_out(actor);
+            // It can be removed when nobody is in it, nor in those that a life made below it.
+            while old.as_ref().is_some_and(|old| !old.try_remove()) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
             }
-            engine.drop_template(actor);
         }
         if pinned.is_empty() {
             let mut left = Vec::new();
