@@ -22,6 +22,7 @@ pub mod programs;
 pub mod row;
 pub mod run;
 pub mod site;
+pub mod tracer;
 pub mod wait;
 pub mod watched;
 
@@ -29,3 +30,4 @@ pub use options::Options;
 pub use row::Row;
 pub use run::Finished;
 pub use site::Site;
+pub use tracer::Tracer;

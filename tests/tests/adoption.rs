@@ -180,3 +180,33 @@ fn h31_requests_of_a_life_are_carried_out_once_whoever_answers_them() {
     let log = site.ok("log asker");
     assert!(!log.contains("wrong"), "{log}");
 }
+
+#[test]
+fn h31_a_life_that_was_woken_when_its_template_had_ended_is_adopted_like_any_other() {
+    let site = Options::new().never_bad().start();
+    let nucleus = site.nucleus_pid();
+    site.actor(1, "one", "crasher", &["park"]);
+    for life in (0..40).step_by(2) {
+        // A life whose template is there, unlike that of the round before.
+        let row = site.runs_with_standby("one", life);
+        let template = proc::stat(row.pid()).unwrap().parent;
+        assert_ne!(template, nucleus);
+        let controller = controller(nucleus);
+        // Both ends are heard of at once: that of the template, and that of the life, which has woken its
+        // successor.
+        proc::kill(controller.pid, Signal::STOP);
+        proc::kill(template, Signal::KILL);
+        wait::until_true("the template to end", || !proc::is_alive(template));
+        proc::kill(row.pid(), Signal::ABORT);
+        wait::until_true("the life to end", || !proc::is_alive(row.pid()));
+        proc::kill(controller.pid, Signal::CONT);
+        let next = site.runs("one", life + 1);
+        proc::kill_if_there(controller);
+        assert_eq!(site.runs("one", life + 1).pid(), next.pid());
+        wait::until_true("another controller", || {
+            site.controller_pid() != controller.pid
+        });
+        assert_eq!(site.runs("one", life + 1).pid(), next.pid());
+        proc::kill(next.pid(), Signal::KILL);
+    }
+}

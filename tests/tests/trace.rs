@@ -2,36 +2,23 @@
 //! system-call trace of everything that takes part in it.
 #![allow(clippy::unwrap_used)] // in the helpers of tests, too
 
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-
 use refrain_tests::programs::{c_program, installed};
-use refrain_tests::{Site, proc, run, wait};
+use refrain_tests::{Site, Tracer, proc};
 use rustix::process::Signal;
 
-/// Attaches strace to `pids` and returns when it traces them all.
-fn trace(site: &Site, strace: PathBuf, pids: &[u32]) -> Child {
-    let mut command = Command::new(strace);
-    command.args([
-        "-f",
-        "-q",
+/// Flags of strace for what opens a file or makes a process, written to the site's file `trace`.
+fn flags(site: &Site) -> [String; 7] {
+    let trace = site.file("trace").display().to_string();
+    [
         "-y",
         "-s",
         "256",
         "-e",
         "trace=%file,%process,fork,vfork",
         "-o",
-    ]);
-    command.arg(site.file("trace"));
-    for pid in pids {
-        command.args(["-p", &pid.to_string()]);
-    }
-    let child = run::spawn(command.stdin(Stdio::null()).stderr(Stdio::null()));
-    wait::until_true("strace to be attached", || {
-        pids.iter()
-            .all(|pid| proc::status(*pid, "TracerPid").is_some_and(|tracer| tracer != 0))
-    });
-    child
+        &trace,
+    ]
+    .map(str::to_owned)
 }
 
 /// The paths in lines of a trace (of `strace -y`) that open or execute a file; a relative one
@@ -80,9 +67,9 @@ fn is_volatile(path: &str, bank: &str) -> bool {
 
 #[test]
 fn h10_a_restart_opens_no_file_on_stable_storage() {
-    let Some(strace) = installed("strace") else {
+    if installed("strace").is_none() {
         return;
-    };
+    }
     let site = Site::start();
     let program = c_program("faults", site.dir()).display().to_string();
     site.arun(["-g", "1", "-n", "plain", &program, "none"]);
@@ -102,14 +89,13 @@ fn h10_a_restart_opens_no_file_on_stable_storage() {
         let template = proc::stat(row.pid()).unwrap().parent;
         pids.extend(proc::family(template).iter().map(|stat| stat.id.pid));
     }
-    let mut strace = trace(&site, strace, &pids);
+    let tracer = Tracer::attach(flags(&site), &pids).unwrap();
     for life in 0..3 {
         proc::kill(site.runs("plain", life).pid(), Signal::SEGV);
         site.runs("plain", life + 1);
         site.runs("member", life + 1);
     }
-    proc::kill(strace.id(), Signal::INT);
-    strace.wait().unwrap();
+    tracer.detach();
 
     let lines = site.lines("trace");
     let killed = lines

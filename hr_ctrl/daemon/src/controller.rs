@@ -27,7 +27,7 @@ use crate::keeper::Part;
 use crate::nucleus_link::{Kept, NucleusLink};
 use crate::output::Output;
 use crate::site::ShutdownLevel;
-use crate::{nucleus, paths, pulse};
+use crate::{nucleus, paths, pulse, room};
 
 /// How long the last lines of a site have to reach its consoles.
 const LAST_LINES: Duration = Duration::from_millis(20);
@@ -45,6 +45,8 @@ pub fn main(args: &[String], factory: InterpreterFactory) -> i32 {
     let mut status = inherited::take(nucleus::STATUS_FD).ok().map(File::from);
     let first_life = args.get(1).is_none_or(|life| life == "0");
     let result = prepare().and_then(|inherited| {
+        // A thread that cannot be had later is a panic.
+        room::try_out().map_err(|error| error.to_string())?;
         let system = actix_rt::System::new();
         system.block_on(run(inherited, first_life, factory, &mut status))
     });
@@ -55,7 +57,7 @@ pub fn main(args: &[String], factory: InterpreterFactory) -> i32 {
             if let Some(status) = &mut status {
                 let _ = writeln!(status, "{why}");
             }
-            1
+            room::try_out().map_or(room::NO_ROOM, |()| 1)
         }
     }
 }

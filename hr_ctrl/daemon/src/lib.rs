@@ -32,5 +32,6 @@ mod nucleus_link;
 mod pmm;
 mod pulse;
 mod rights;
+mod room;
 mod session;
 mod watch;

@@ -21,7 +21,7 @@ use refrain_sys::{PidFd, Signal, Spawn, WaitStatus, children, clock, inherited, 
 
 use crate::keeper::{Frame, Label, MAX_FDS, MAX_FRAME, Part};
 use crate::{containment, paths};
-use deaths::{Deaths, Next};
+use deaths::{Deaths, NO_ROOM_MS, Next};
 
 /// The executable's image.
 pub const EXE_FD: RawFd = 3;
@@ -142,7 +142,10 @@ impl Nucleus {
     fn run(mut self) -> io::Result<i32> {
         let code = loop {
             let first = self.status.is_some();
-            let mut hr_ctrl = self.start()?;
+            let Some(mut hr_ctrl) = self.start_when_there_is_room()? else {
+                self.end_descendants()?;
+                break 1;
+            };
             self.keep_until_it_ends(&mut hr_ctrl)?;
             // Nobody waits for a site that never served: its starter has been told why.
             let ended = hr_ctrl.said_ended || (first && !self.served);
@@ -173,6 +176,26 @@ impl Nucleus {
         // Only an empty one goes; other sites and banks that are kept stay.
         let _ = std::fs::remove_dir(paths::site_root());
         Ok(code)
+    }
+
+    /// As [`Nucleus::start`], as often as it takes: once the site has served, a machine that is out of pids,
+    /// memory or files is no reason to give up what runs. `None` when the site is to end meanwhile.
+    fn start_when_there_is_room(&mut self) -> io::Result<Option<HrCtrl>> {
+        let mut told = false;
+        loop {
+            match self.start() {
+                Err(error) if self.served => {
+                    if !std::mem::replace(&mut told, true) {
+                        eprintln!("nucleus: hr_ctrl cannot be started: {error}; it is tried again");
+                    }
+                    self.rest(NO_ROOM_MS)?;
+                    if self.halt {
+                        return Ok(None);
+                    }
+                }
+                started => return started.map(Some),
+            }
+        }
     }
 
     /// Starts the next life of hr_ctrl and hands it what was kept.

@@ -208,15 +208,18 @@ impl Engine {
         }
         self.actors.insert(actor, runtime);
         self.keep_limits(actor);
-        let templates = fds
-            .templates
-            .into_iter()
-            .filter_map(|(generation, fds)| kept_template(&dossier.templates, generation, fds));
+        let mut templates = Vec::new();
+        for (generation, fds) in fds.templates {
+            match kept_template(&dossier.templates, generation, fds) {
+                Some(template) => templates.push(template),
+                None => self.let_template_go(actor, generation),
+            }
+        }
         let mut orphan = fds.orphan.into_iter();
         let orphan = orphan.next().zip(orphan.next());
         Some(Adoptee {
             actor,
-            templates: templates.collect(),
+            templates,
             orphan: orphan.map(|(pidfd, socket)| Orphan {
                 pidfd: PidFd::from(pidfd),
                 socket,

@@ -18,7 +18,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use hr_ctrl_core::ActorKey;
-use refrain_abi::ActorName;
+use refrain_abi::{ActorName, Serial};
 use refrain_image::StartKind;
 use refrain_image::kept::Record;
 use refrain_sys::memfd;
@@ -137,11 +137,12 @@ impl Engine {
         let Some(nucleus) = &self.parts.nucleus else {
             return;
         };
-        let life = self
-            .actors
-            .get(&actor)
-            .and_then(|runtime| runtime.life.as_ref());
-        if let Some(life) = life.filter(|life| life.generation == generation && !life.over) {
+        if let Some(runtime) = self.actors.get_mut(&actor)
+            && let Some(life) = &runtime.life
+            && life.generation == generation
+            && !life.over
+        {
+            runtime.orphan = Some(life.serial);
             nucleus.keep(
                 actor.0,
                 Part::Orphan,
@@ -149,6 +150,15 @@ impl Engine {
             );
         }
         nucleus.let_go(actor.0, Part::Template(generation));
+    }
+
+    /// A life, or a standby, has ended: if that was kept without its template, it need not be any more.
+    pub(super) fn let_orphan_go(&mut self, actor: ActorKey, serial: Serial) {
+        if let (Some(nucleus), Some(runtime)) = (&self.parts.nucleus, self.actors.get_mut(&actor))
+            && runtime.orphan.take_if(|orphan| *orphan == serial).is_some()
+        {
+            nucleus.let_go(actor.0, Part::Orphan);
+        }
     }
 
     /// Notes the generation and the last serial in the ledger.

@@ -253,6 +253,7 @@ impl NewRuntime {
             start: None,
             registered: false,
             loading: None,
+            orphan: None,
             template_deaths: 0,
         }
     }

@@ -28,6 +28,7 @@ mod policy;
 mod relay;
 mod runtime;
 mod stop;
+mod sweep;
 mod tell;
 mod template;
 mod view;

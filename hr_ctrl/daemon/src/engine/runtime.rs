@@ -41,6 +41,8 @@ pub(crate) struct ActorRuntime {
     /// The template of the life that runs, where another has taken its place: it stays the parent of
     /// what that life starts, and reports how it ends.
     pub retired: Option<Rc<Template>>,
+    /// The life that nucleus keeps, because its template has ended.
+    pub orphan: Option<Serial>,
     /// How often a template was built; tells a late message of an old one from the present one's.
     pub generation: u32,
     /// A template is being built.

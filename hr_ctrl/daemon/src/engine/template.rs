@@ -338,8 +338,10 @@ pub(super) async fn listen(
     reap(template).await;
     let mut engine = engine.borrow_mut();
     engine.clearing -= 1;
-    engine.let_template_go(actor, generation);
+    // A life that a standby of this template has begun by a relay is booked by the first; the second has it
+    // kept.
     engine.template_ended(actor, generation);
+    engine.let_template_go(actor, generation);
     engine.halt_if_done();
 }
 

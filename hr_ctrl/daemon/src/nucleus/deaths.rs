@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | after it said `Ended`, or when none has ever served | the site has ended |
 //! | by somebody's SIGKILL | the next one at once |
+//! | because the machine has no room for it | the next one after [`NO_ROOM_MS`], as often as it takes |
 //! | of itself, or it hung | the next one; from the second time within [`STORM_MS`] on after a delay that doubles |
 //! | likewise, before it served, [`MAX_FAILURES`] times in a row | what is kept is no good: see below |
 //! | likewise, that often again | the site has ended; the bank stays |
@@ -11,11 +12,13 @@
 //! When what is kept is no good, everything below is ended, and the next one begins with a site restart from the
 //! bank and the images.
 //!
-//! A SIGKILL that is not ours says nothing about hr_ctrl, so it counts as no failure.
+//! A SIGKILL that is not ours says nothing about hr_ctrl, and neither does a want of pids, memory or files, so
+//! they count as no failure.
 
 use refrain_sys::{Signal, WaitStatus, clock};
 
 use super::HrCtrl;
+use crate::room::NO_ROOM;
 
 /// How many times in a row hr_ctrl may die before it serves.
 const MAX_FAILURES: u32 = 4;
@@ -24,6 +27,9 @@ const STORM_MS: u64 = 10_000;
 /// The first delay, in milliseconds; it doubles up to [`LAST_DELAY_MS`].
 const FIRST_DELAY_MS: u64 = 50;
 const LAST_DELAY_MS: u64 = 5_000;
+
+/// How long it is waited before hr_ctrl is tried again that found no room, in milliseconds.
+pub(super) const NO_ROOM_MS: u64 = 100;
 
 /// How lives of hr_ctrl have ended.
 #[derive(Default)]
@@ -54,6 +60,10 @@ pub(super) enum Next {
 impl Deaths {
     /// Decides what follows the death of `hr_ctrl`; see the table in the module.
     pub fn note(&mut self, hr_ctrl: &HrCtrl) -> Next {
+        if !hr_ctrl.served && hr_ctrl.status.and_then(WaitStatus::exited) == Some(NO_ROOM) {
+            let after_ms = NO_ROOM_MS;
+            return Next::Start { after_ms };
+        }
         let killed = hr_ctrl.status.and_then(WaitStatus::signal) == Some(Signal::KILL.as_raw());
         let now = clock::now_monotonic_ms();
         self.after(hr_ctrl.served, killed && !hr_ctrl.hung, now)

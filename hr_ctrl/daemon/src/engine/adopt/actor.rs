@@ -14,7 +14,7 @@ use refrain_sys::{Signal, clock, futex};
 use super::super::policy::{Exit, exit_code_of};
 use super::super::relay::Outcome;
 use super::super::runtime::{Begin, Life, Standby, TemplateRuntime};
-use super::super::{Engine, ends, template};
+use super::super::{Engine, sweep, template};
 use super::report::{Child, Reported};
 use crate::ledger::{Numbered, Queued};
 use crate::pmm;
@@ -46,6 +46,7 @@ impl Engine {
             .map(|child| (child.serial, child.pid))
             .collect();
         tracing::debug!(name = %runtime.name, ?life, pid, ?there, ?ended, "adopting");
+        runtime.orphan = orphan.as_ref().and(serial);
         if let Some((orphan, serial)) = orphan.zip(serial)
             && orphan.pidfd.pid() == Some(pid)
         {
@@ -321,7 +322,7 @@ impl Engine {
             // The standby has looked itself that nobody was left.
             self.gone(actor, life);
         } else {
-            actix_rt::spawn(ends::sweep(self.shared(), actor, life));
+            actix_rt::spawn(sweep::sweep(self.shared(), actor, life));
         }
         self.after_end_soon(actor, life);
     }
