@@ -173,7 +173,7 @@ impl PidSpace {
 impl Drop for PidSpace {
     fn drop(&mut self) {
         // Its processes end with the site, which is dropped first.
-        let _ = wait::until("the pid space to be empty", || {
+        wait::until("the pid space to be empty", || {
             fs::remove_dir(&self.path).ok()
         });
     }
