@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use actix::{Actor, Addr, Context, Handler, Message, MessageResult, ResponseFuture};
 use hr_ctrl_core::{ActorKey, Event, HaltLevel, Refusal, Requester, Target};
-use refrain_abi::{Aid, Gid, Serial};
+use refrain_abi::{Aid, Capability, Gid, Serial};
 use refrain_pmm::Registration;
 use tokio::sync::oneshot;
 
@@ -135,6 +135,16 @@ pub struct KillFromLife {
 #[derive(Message)]
 #[rtype(result = "Result<Option<Gid>, SiteError>")]
 pub struct GroupOf {
+    /// The life asked about.
+    pub aid: Aid,
+    /// Who asks.
+    pub by: Asker,
+}
+
+/// The capability of a life, asked for by a member of its group (SPEC H6).
+#[derive(Message)]
+#[rtype(result = "Result<Capability, SiteError>")]
+pub(crate) struct CapabilityOf {
     /// The life asked about.
     pub aid: Aid,
     /// Who asks.
@@ -284,6 +294,15 @@ impl Handler<GroupOf> for HrCtrl {
         self.engine
             .borrow()
             .group_of(asked.aid)
+            .map_err(SiteError::Refused)
+    }
+}
+
+impl Handler<CapabilityOf> for HrCtrl {
+    type Result = Result<Capability, SiteError>;
+    fn handle(&mut self, asked: CapabilityOf, _: &mut Context<Self>) -> Self::Result {
+        let gid = asked.by.gid.ok_or(Refusal::NotRestartable);
+        gid.and_then(|gid| self.engine.borrow().capability_of(asked.aid, gid))
             .map_err(SiteError::Refused)
     }
 }

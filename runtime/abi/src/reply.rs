@@ -49,6 +49,11 @@ pub enum Reply {
         /// The gid.
         gid: Option<Gid>,
     },
+    /// The capability of a life.
+    Capability {
+        /// The capability.
+        capability: Capability,
+    },
     /// The asker may fork a template, which serves on the socket beside this.
     Template,
     /// A block that a life before this one had mapped, sent before anybody asks, with its fd beside it
@@ -80,6 +85,7 @@ const GROUP: u32 = 104;
 const ERROR: u32 = 105;
 const TEMPLATE: u32 = 106;
 const BLOCK_AHEAD: u32 = 107;
+const CAPABILITY: u32 = 108;
 
 fn put_gid(gid: Option<Gid>) -> u32 {
     gid.map_or(Gid::NONE_ON_WIRE, |gid| gid.0)
@@ -133,6 +139,7 @@ impl Reply {
                 .u32(u32::from(*existed))?,
             Self::Started { aid } => w.u32(STARTED)?.u32(seq)?.u32(aid.0)?,
             Self::Group { gid } => w.u32(GROUP)?.u32(seq)?.u32(put_gid(*gid))?,
+            Self::Capability { capability } => w.u32(CAPABILITY)?.u32(seq)?.bytes(&capability.0)?,
             Self::Template => w.u32(TEMPLATE)?.u32(seq)?,
             Self::BlockAhead {
                 name,
@@ -185,6 +192,9 @@ impl Reply {
             STARTED => Self::Started { aid: Aid(r.u32()?) },
             GROUP => Self::Group {
                 gid: take_gid(r.u32()?),
+            },
+            CAPABILITY => Self::Capability {
+                capability: Capability(r.array()?),
             },
             TEMPLATE => Self::Template,
             BLOCK_AHEAD => {
@@ -242,6 +252,9 @@ mod tests {
                 epoch: 3,
             },
             Reply::Group { gid: Some(Gid(0)) },
+            Reply::Capability {
+                capability: Capability([7; 16]),
+            },
             Reply::Template,
             Reply::error(ErrorCode::Denied, &"ä".repeat(MAX_ERROR_TEXT)),
         ] {

@@ -67,6 +67,11 @@ pub enum Request {
         /// The life asked about.
         aid: Aid,
     },
+    /// The capability of a life of the asker's own group (SPEC H6). Answered by [`Reply::Capability`].
+    GetCapability {
+        /// The life asked about.
+        aid: Aid,
+    },
     /// Kill every member of a group (SPEC H24).
     KillGroup {
         /// The group; it must be the asker's own.
@@ -102,6 +107,7 @@ const SHUTDOWN: u32 = 9;
 const FAILING: u32 = 10;
 const IMAGE_HERE: u32 = 11;
 const PROMISE: u32 = 12;
+const GET_CAPABILITY: u32 = 13;
 
 pub(crate) fn put_name(writer: &mut Writer<'_>, name: &BlockName) -> Result<(), Short> {
     let text = name.as_str().as_bytes();
@@ -142,6 +148,7 @@ impl Request {
             | Self::PmmAllocate { .. }
             | Self::PmmGrant { .. }
             | Self::GetActorGroup { .. }
+            | Self::GetCapability { .. }
             | Self::Promise
             | Self::Failing => true,
             Self::PmmFree { .. }
@@ -182,6 +189,9 @@ impl Request {
             }
             Self::GetActorGroup { aid } => {
                 w.u32(GET_ACTOR_GROUP)?.u32(seq)?.u32(aid.0)?;
+            }
+            Self::GetCapability { aid } => {
+                w.u32(GET_CAPABILITY)?.u32(seq)?.u32(aid.0)?;
             }
             Self::KillGroup { gid } => {
                 w.u32(KILL_GROUP)?.u32(seq)?.u32(gid.0)?;
@@ -233,6 +243,7 @@ impl Request {
                 envc: r.u32()?,
             },
             GET_ACTOR_GROUP => Self::GetActorGroup { aid: Aid(r.u32()?) },
+            GET_CAPABILITY => Self::GetCapability { aid: Aid(r.u32()?) },
             KILL_GROUP => Self::KillGroup { gid: Gid(r.u32()?) },
             SHUTDOWN => Self::Shutdown { level: r.u32()? },
             FAILING => Self::Failing,
@@ -269,6 +280,7 @@ mod tests {
                 envc: 2,
             },
             Request::GetActorGroup { aid: Aid(7) },
+            Request::GetCapability { aid: Aid(7) },
             Request::KillGroup { gid: Gid(7) },
             Request::Shutdown { level: 1 },
             Request::Failing,

@@ -4,7 +4,7 @@
 //! so. Nothing here decides who may do what: that is the controller's part.
 
 use refrain_abi::request::{ErrorCode, Reply, Request};
-use refrain_abi::{Aid, Gid, LifeNo};
+use refrain_abi::{Aid, Capability, Gid, LifeNo};
 
 use crate::attach::{Actor, AttachError, attach};
 use crate::link::{RequestError, unexpected};
@@ -41,6 +41,18 @@ impl Actor {
         let request = Request::GetActorGroup { aid };
         match self.link().ask(&request, &[])?.reply {
             Reply::Group { gid } => Ok(gid),
+            _ => Err(unexpected(&request).into()),
+        }
+    }
+
+    /// See [`capability_of`](crate::capability_of).
+    ///
+    /// # Errors
+    /// [`HrError`].
+    pub fn capability_of(&self, aid: Aid) -> Result<Capability, HrError> {
+        let request = Request::GetCapability { aid };
+        match self.link().ask(&request, &[])?.reply {
+            Reply::Capability { capability } => Ok(capability),
             _ => Err(unexpected(&request).into()),
         }
     }
@@ -89,6 +101,20 @@ pub fn life() -> Result<LifeNo, AttachError> {
 /// ```
 pub fn hr_get_actor_group(aid: Aid) -> Result<Option<Gid>, HrError> {
     attach()?.hr_get_actor_group(aid)
+}
+
+/// The capability of a life of the caller's own group (SPEC H6): what `hrfexec` has begun, for instance.
+///
+/// # Errors
+/// [`HrError`]: no actor, an ordinary actor, an aid that is not, or no longer, that of a life, another's group.
+///
+/// ```no_run
+/// let aid = refrain::Exec::new("./HR_child").spawn()?;
+/// println!("aid {aid} has the capability {}", refrain::capability_of(aid)?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn capability_of(aid: Aid) -> Result<Capability, HrError> {
+    attach()?.capability_of(aid)
 }
 
 /// Kills every member of a group, which then terminates as if all had ended cleanly (SPEC H24).

@@ -42,7 +42,8 @@ pub use attach::{Actor, AttachError, attach};
 pub use block::{Block, PlaceError};
 pub use exec::{Exec, ExecError, StdioFd, hrfexec};
 pub use group::{
-    HrError, exit_clean, hr_exit_hdl, hr_get_actor_group, hr_kill_group, life, sys_shutdown,
+    HrError, capability_of, exit_clean, hr_exit_hdl, hr_get_actor_group, hr_kill_group, life,
+    sys_shutdown,
 };
 pub use image::{Image, ImageError, image_here};
 pub use link::RequestError;

@@ -319,6 +319,7 @@ fn word_for(request: &Request) -> &'static str {
         Request::PmmGrant { .. } => "pmm_grant",
         Request::Hrfexec { .. } => "hrfexec",
         Request::GetActorGroup { .. } => "hr_get_actor_group",
+        Request::GetCapability { .. } => "capability_of",
         Request::KillGroup { .. } => "hr_kill_group",
         Request::Shutdown { .. } => "sys_shutdown",
         Request::ImageHere => "image_here",

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use hr_ctrl_core::{ActorState, ActorView, Kind, Refusal};
-use refrain_abi::{Aid, Gid};
+use refrain_abi::{Aid, Capability, Gid};
 use refrain_image::image::Linkage;
 use refrain_sys::clock;
 
@@ -18,6 +18,22 @@ impl Engine {
     /// There is no such life, or there was.
     pub fn group_of(&self, aid: Aid) -> Result<Option<Gid>, Refusal> {
         self.core.group_of(aid)
+    }
+
+    /// The capability of a life of the group `gid` (SPEC H6).
+    ///
+    /// # Errors
+    /// There is no such life, or it is none of that group.
+    pub fn capability_of(&self, aid: Aid, gid: Gid) -> Result<Capability, Refusal> {
+        match self.core.group_of(aid)? {
+            Some(own) if own == gid => {}
+            Some(gid) => return Err(Refusal::NotYourGroup { gid }),
+            None => return Err(Refusal::NotRestartable),
+        }
+        let mut lives = self.actors.values().filter_map(|it| it.life.as_ref());
+        let life = lives.find(|life| life.aid == aid && !life.ended);
+        life.map(|life| life.capability)
+            .ok_or(Refusal::NoSuchAid { aid, stale: true })
     }
 
     /// Whether a site restart is going on.

@@ -199,6 +199,14 @@ impl Server {
                 let gid = asked.map_err(|_| gone())?.map_err(refused)?;
                 Ok((Reply::Group { gid }, None))
             }
+            Request::GetCapability { aid } => {
+                let asked = self
+                    .hr_ctrl
+                    .send(hr_ctrl::CapabilityOf { aid, by: *asker })
+                    .await;
+                let capability = asked.map_err(|_| gone())?.map_err(refused)?;
+                Ok((Reply::Capability { capability }, None))
+            }
             Request::KillGroup { gid } => self.kill_group(gid).await,
             Request::Shutdown { level } => self.shutdown(level).await,
             Request::Promise => {

@@ -231,6 +231,7 @@ mod tests {
                 gid: Gid(2),
             },
             Request::GetActorGroup { aid: Aid(1) },
+            Request::GetCapability { aid: Aid(1) },
         ];
         for request in repeatable {
             let rig = Rig::new();
