@@ -1,12 +1,19 @@
 /*
- * hr.h - what an actor of a Refrain site may call, in C.
+ * hr/hr.h - everything that an actor of a Refrain site may call, in C.
  *
- * Link with -lhr (libhr.so or libhr.a). Every function may be called from any thread; the first
- * call attaches to the site that runs the actor. In a program that was started by hand each fails,
- * and hr_error() says so.
+ * hr/hrCtrl.h and pmm/chPmm.h have the calls of ChorusOS: the family hrfexec, hrGetActorGroup, hrKillGroup,
+ * HR_EXIT_HDL, sysShutdown; pmmAllocate, pmmFree, pmmFreeAll. This file adds what is Refrain's own.
+ *
+ * cc $(pkg-config --cflags refrain) -o server server.c $(pkg-config --libs refrain)
+ *
+ * Every function may be called from any thread; the first call attaches to the site that runs the actor. In a
+ * program that was started by hand each fails, and hr_error() says so. docs/c-api.md has all of it in a table.
  */
 #ifndef HR_HR_H
 #define HR_HR_H
+
+#include <hr/hrCtrl.h>
+#include <pmm/chPmm.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -32,12 +39,6 @@ int hr_image_here(void);
 
 /* The number of this life: 0 for the first. -1 in a program that is no actor. */
 long hr_life(void);
-
-/*
- * Takes this life out of the controller's watch: its end, however it comes about, is a clean one.
- * 0, or -1 in a program that is no actor.
- */
-int HR_EXIT_HDL(void);
 
 /*
  * Promises that this life will call hr_progress() at least once in every period_ms milliseconds, from
