@@ -1,12 +1,14 @@
 //! Programs to run as actors that are not this project's: compiled on the spot, or installed on
 //! the machine. Called by the tests of starts, stock programs and bad input.
 
+use std::fs;
 use std::io::Write;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::run;
+use crate::{binaries, run};
 
 /// Compiles the C program `actors/c/SOURCE.c` into `dir/NAME` with the C compiler `compiler`.
 ///
@@ -14,13 +16,28 @@ use crate::run;
 /// When it does not compile; Rust itself links with `cc`, so a C compiler is there.
 #[must_use]
 pub fn compile(compiler: &str, source: &str, dir: &Path, name: &str, flags: &[&str]) -> PathBuf {
+    compile_file(compiler, &c_source(source), dir, name, flags)
+}
+
+/// Compiles any C program into `dir/NAME`.
+///
+/// # Panics
+/// When it does not compile.
+#[must_use]
+pub fn compile_file(
+    compiler: &str,
+    source: &Path,
+    dir: &Path,
+    name: &str,
+    flags: &[&str],
+) -> PathBuf {
     let path = dir.join(name);
     let mut command = Command::new(compiler);
     command
         .arg("-O1")
         .arg("-o")
         .arg(&path)
-        .arg(c_source(source))
+        .arg(source)
         .args(flags);
     let _ = run::to_end(&mut command, None).expect_ok("the C compiler");
     path
@@ -30,6 +47,50 @@ pub fn compile(compiler: &str, source: &str, dir: &Path, name: &str, flags: &[&s
 #[must_use]
 pub fn c_program(source: &str, dir: &Path) -> PathBuf {
     compile("cc", source, dir, source, &[])
+}
+
+/// Puts `libhr` of this build into `dir` as an installation has it: `libhr.so.0`, which anybody may read, and
+/// the name that the linker looks for.
+///
+/// # Panics
+/// When it cannot.
+pub fn put_libhr(dir: &Path) {
+    let library = dir.join("libhr.so.0");
+    if !library.exists() {
+        fs::copy(binaries::path("libhr.so"), &library).expect("a library can be copied");
+        let everybody = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(&library, everybody).expect("it is our copy");
+        std::os::unix::fs::symlink("libhr.so.0", dir.join("libhr.so")).expect("the name is free");
+    }
+}
+
+/// The C program `actors/c/SOURCE.c`, linked with `libhr`, which is put beside it.
+#[must_use]
+pub fn with_libhr(source: &str, dir: &Path) -> PathBuf {
+    with_libhr_file(&c_source(source), dir)
+}
+
+/// Any C program, linked with `libhr`, under its file's name.
+///
+/// # Panics
+/// When it does not compile, or its path is no text.
+#[must_use]
+pub fn with_libhr_file(source: &Path, dir: &Path) -> PathBuf {
+    put_libhr(dir);
+    let name = source.file_stem().and_then(|name| name.to_str());
+    let name = name.expect("a source has a name");
+    let include = format!("-I{}", headers().display());
+    let (search, run) = (
+        format!("-L{}", dir.display()),
+        format!("-Wl,-rpath,{}", dir.display()),
+    );
+    compile_file("cc", source, dir, name, &[&include, &search, "-lhr", &run])
+}
+
+/// Where the headers of `libhr` are.
+#[must_use]
+pub fn headers() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../runtime/capi/include")
 }
 
 /// The path of a C source of this package.

@@ -159,7 +159,11 @@ impl Site {
     /// A program of the product, aimed at this site, in this site's directory.
     #[must_use]
     pub fn program(&self, name: &str) -> Command {
-        let mut command = Command::new(binaries::path(name));
+        self.aimed(&binaries::path(name))
+    }
+
+    fn aimed(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
         command
             .current_dir(self.dir())
             .env("REFRAIN_SITE", &self.name)
@@ -172,7 +176,13 @@ impl Site {
     /// `c_init --site NAME` with what the options say about bank and configuration.
     #[must_use]
     pub fn starter(&self) -> Command {
-        let mut command = self.program("c_init");
+        self.starter_of(&binaries::path("c_init"))
+    }
+
+    /// The same with a `c_init` that lies elsewhere.
+    #[must_use]
+    pub fn starter_of(&self, c_init: &Path) -> Command {
+        let mut command = self.aimed(c_init);
         command
             .env_remove("REFRAIN_SITE")
             .args(["--site", &self.name]);

@@ -1,6 +1,9 @@
 //! The samples run to their end as the README says (the first scenario).
 #![allow(clippy::unwrap_used)] // in the helpers of tests, too
 
+use std::path::Path;
+
+use refrain_tests::programs::{installed, with_libhr_file};
 use refrain_tests::{Finished, Options, Site, binaries, run, wait};
 
 /// Runs `line` as the only one of a file with `c_init --once`.
@@ -24,9 +27,31 @@ fn command_of(sample: &str) -> String {
     line.split(' ').map(place).collect::<Vec<_>>().join(" ")
 }
 
+/// The command of a sample in C, built in a directory that lives as long as the site.
+fn command_in_c(site: &Site, programs: &[&str]) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../samples/c");
+    let built = programs.iter().map(|program| {
+        let built = with_libhr_file(&folder.join(format!("{program}.c")), site.dir());
+        built.display().to_string()
+    });
+    format!("arun -g 1 {}", built.collect::<Vec<_>>().join(" "))
+}
+
 #[test]
 fn hello_restart_faults_once_and_ends_clean_in_its_second_life() {
-    let finished = once(&command_of("hello_restart"));
+    hello_comes_out_right(&command_of("hello_restart"));
+}
+
+#[test]
+fn hello_restart_in_c_says_the_same() {
+    if installed("cc").is_some() {
+        let place = Options::new().prepare();
+        hello_comes_out_right(&command_in_c(&place, &["hello_restart"]));
+    }
+}
+
+fn hello_comes_out_right(command: &str) {
+    let finished = once(command);
     assert_eq!(finished.code, Some(0), "{finished:?}");
     let said = |text: &str| finished.out.matches(text).count();
     assert_eq!(said("the counter is 1;"), 1, "{finished:?}");
@@ -45,8 +70,20 @@ fn line_numbers(out: &str) -> Vec<usize> {
 
 #[test]
 fn restart_spawn_comes_out_right_however_often_the_parent_crashes() {
+    the_song_comes_out_right(&command_of("restart_spawn"));
+}
+
+#[test]
+fn restart_spawn_in_c_says_the_same() {
+    if installed("cc").is_some() {
+        let place = Options::new().prepare();
+        the_song_comes_out_right(&command_in_c(&place, &["HR_parent", "HR_child"]));
+    }
+}
+
+fn the_song_comes_out_right(command: &str) {
     for (crashes, interval) in [("4", "200"), ("12", "1")] {
-        let line = format!("{} {crashes} {interval}", command_of("restart_spawn"));
+        let line = format!("{command} {crashes} {interval}");
         let finished = once(&line);
         assert_eq!(finished.code, Some(0), "{finished:?}");
         let last = format!("restart_spawn: {crashes} crashes, 8 lines, transcript right");

@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use refrain_tests::programs::{c_program, compile, skipped};
+use refrain_tests::programs::{c_program, compile, skipped, with_libhr};
 use refrain_tests::{Options, Row, Site, binaries, proc};
 use rustix::process::Signal;
 
@@ -228,19 +228,7 @@ fn h34_the_configuration_names_the_user_of_an_actor() {
 #[test]
 fn h34_a_warm_image_of_a_users_life_is_his() {
     let Some(site) = site() else { return };
-    let library = site.file("libhr.so");
-    fs::copy(binaries::path("libhr.so"), &library).unwrap();
-    set_mode(&library, 0o755);
-    let include = concat!("-I", env!("CARGO_MANIFEST_DIR"), "/../runtime/capi/include");
-    let folder = text(site.dir().to_owned());
-    let (search, run) = (format!("-L{folder}"), format!("-Wl,-rpath,{folder}"));
-    let program = text(compile(
-        "cc",
-        "warm",
-        site.dir(),
-        "warm",
-        &[include, &search, "-lhr", &run],
-    ));
+    let program = text(with_libhr("warm", site.dir()));
     let (out, loads) = (text(site.file("out")), text(site.file("loads")));
     site.arun(["-g", "1", "-u", "nobody", &program, &out, &loads]);
     site.wait_lines("out", 1);

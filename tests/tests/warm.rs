@@ -4,19 +4,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use refrain_tests::programs::{c_program, compile, installed};
+use refrain_tests::programs::{c_program, installed, with_libhr};
 use refrain_tests::{Options, Row, Site, binaries, proc, wait};
 use rustix::process::Signal;
 use serde_json::Value;
 
 /// `warm.c`, linked with `libhr`.
 fn warm_c(site: &Site) -> PathBuf {
-    let library = binaries::path("libhr.so");
-    let folder = library.parent().unwrap().display().to_string();
-    let include = concat!("-I", env!("CARGO_MANIFEST_DIR"), "/../runtime/capi/include");
-    let (search, run) = (format!("-L{folder}"), format!("-Wl,-rpath,{folder}"));
-    let flags = [include, &search, "-lhr", &run];
-    compile("cc", "warm", site.dir(), "warm", &flags)
+    with_libhr("warm", site.dir())
 }
 
 /// A Python program of this package, and what it needs beside it; `None` without Python.

@@ -1,0 +1,416 @@
+//! The C API (`runtime/capi`): its headers, each call's answers, a group of three languages, its installation.
+#![allow(clippy::unwrap_used)] // in the helpers of tests, too
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use refrain_tests::programs::{headers, installed, put_libhr, with_libhr, with_libhr_file};
+use refrain_tests::{Finished, Options, Site, binaries, proc, run};
+use rustix::process::Signal;
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The headers, as a program includes them.
+fn header_names() -> Vec<String> {
+    let root = headers();
+    let (mut found, mut places) = (Vec::new(), vec![root.clone()]);
+    while let Some(place) = places.pop() {
+        for entry in fs::read_dir(place).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                places.push(path);
+            } else {
+                let name = path.strip_prefix(&root).unwrap();
+                found.push(name.to_str().unwrap().to_owned());
+            }
+        }
+    }
+    found
+}
+
+/// Has a compiler look at a text.
+fn looks_good(compiler: &Path, flags: &[&str], text: &str, what: &str) {
+    let mut command = Command::new(compiler);
+    let include = format!("-I{}", headers().display());
+    command
+        .args(flags)
+        .args(["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only"])
+        .args([&include, "-"]);
+    let _ = run::to_end(&mut command, Some(text.as_bytes())).expect_ok(what);
+}
+
+const C: &[&str] = &["-std=c99", "-x", "c"];
+const CPP: &[&str] = &["-std=c++11", "-x", "c++"];
+
+#[test]
+fn every_header_stands_alone_in_c99_and_in_cpp11() {
+    let names = header_names();
+    assert!(names.len() >= 8, "{names:?}");
+    let Some(cc) = installed("cc") else { return };
+    let cpp = installed("c++");
+    for name in names {
+        let text = format!("#include <{name}>\nint main(void) {{ return 0; }}\n");
+        looks_good(&cc, C, &text, &name);
+        if let Some(cpp) = &cpp {
+            looks_good(cpp, CPP, &text, &name);
+        }
+    }
+}
+
+#[test]
+fn keys_and_names_of_the_guides_need_no_cast() {
+    let text = r#"
+        #include <hr/hr.h>
+        #define HR_GROUP "HELLO_GROUP"
+        int main(void) {
+            int *counter = NULL;
+            PmmName name = { "RAM", "myname" };
+            PmmDelKey key = "key";
+            char delKey[] = "mykey";
+            struct { int a; char b[4]; } structure = { 1, "abc" };
+            KnError res = pmmAllocate((VmAddr*)&counter, &name, sizeof(int), HR_GROUP_KEY, HR_GROUP_KEYSIZE);
+            res |= pmmAllocate((VmAddr*)&counter, &name, sizeof(int), HR_GROUP, sizeof(HR_GROUP));
+            res |= pmmAllocate((VmAddr*)&counter, &name, sizeof(int), delKey, sizeof(delKey));
+            res |= pmmAllocate((VmAddr*)&counter, &name, sizeof(int), key, sizeof(PmmDelKey));
+            res |= pmmFreeAll(&structure, sizeof(structure));
+            return res == K_OK ? HR_EXIT_HDL() : (int)HR_GROUP_KEY_SIZE;
+        }
+    "#;
+    for (compiler, flags) in [("cc", C), ("c++", CPP)] {
+        if let Some(compiler) = installed(compiler) {
+            looks_good(&compiler, flags, text, "the guides' keys");
+        }
+    }
+}
+
+/// What `calls.c` has written: each call, and its answer.
+fn calls(site: &Site, out: &str) -> BTreeMap<String, String> {
+    site.wait_line(out, |line| line == "done");
+    let lines = site.lines(out);
+    let answers = lines.iter().filter_map(|line| line.split_once(": "));
+    let answers = answers.map(|(call, answer)| (call.to_owned(), answer.to_owned()));
+    answers.collect()
+}
+
+#[track_caller]
+fn answered(answers: &BTreeMap<String, String>, wanted: &str) {
+    for line in wanted
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+    {
+        let (answer, calls) = line.split_once(": ").unwrap();
+        for call in calls.split(", ") {
+            let given = answers.get(call).map(String::as_str);
+            assert_eq!(given, Some(answer), "{call}");
+        }
+    }
+}
+
+#[test]
+fn h6_to_h24_each_call_of_a_restartable_actor_answers_as_its_header_says() {
+    let site = Site::start();
+    let (program, out) = (with_libhr("calls", site.dir()), site.file("out"));
+    site.arun([
+        "-g",
+        "1",
+        program.to_str().unwrap(),
+        out.to_str().unwrap(),
+        "/bin/sleep",
+    ]);
+    let answers = calls(&site, "out");
+    answered(
+        &answers,
+        "K_OK: allocate, allocate again, allocate with a structure, allocate with the group's key
+         yes: same address, address kept, a capability
+         K_ESIZE: allocate another size, allocate a long key, free all of a long key
+         K_EFAULT: allocate to nowhere, allocate no name, allocate no key of 4 bytes, free no name
+         K_EFAULT: free all of no key, self to nowhere, shutdown no words, shutdown a null word
+         K_EPRIV: allocate a system key, allocate a system name, free a system name
+         K_EPRIV: free all of the group, free all of a system key
+         K_EINVAL: allocate on disk, allocate an empty name, allocate a/b, allocate a name without end
+         K_EINVAL: allocate nothing, free on disk, free all of zeros
+         K_EINVAL: shutdown level 4, shutdown -i9, shutdown -i, shutdown nothing
+         K_EFULL: allocate too much
+         K_EUNKNOWN: free again, free all again
+         K_OK: free, free all, allocate the longest key, free all of the longest key
+         K_OK: allocate without a key, free without a key, free of the group, self
+         ok: own aid, own capability, spawn, its capability, its group is ours, spawn along PATH, exit handler
+         EFAULT: capability to nowhere, spawn no name, spawn no path, spawn no argv, spawn no envp
+         ESRCH: capability of nobody, group of nobody, group of aid 0, group of a negative aid
+         EINVAL: kill a negative group, spawn no argument, spawn no variable, spawn on disk
+         EPERM: kill another group
+         EEXIST: spawn what is alive
+         ENOENT: spawn nobody, spawn nobody along PATH, spawn without its stdin
+         EACCES: spawn a file
+         E2BIG: spawn with too much
+         ENOTSUP: spawn a supervisor, spawn in another root",
+    );
+    assert!(site.blocks().is_empty(), "all were freed");
+}
+
+#[test]
+fn h2_h16_an_ordinary_actor_has_blocks_and_not_the_hot_restart_api() {
+    let site = Site::start();
+    let (program, out) = (with_libhr("calls", site.dir()), site.file("out"));
+    site.arun([
+        program.to_str().unwrap(),
+        out.to_str().unwrap(),
+        "/bin/sleep",
+    ]);
+    answered(
+        &calls(&site, "out"),
+        "K_OK: allocate, allocate again, free, free all, self
+         K_EPRIV: allocate with the group's key
+         EPERM: group of nobody, kill another group, spawn, capability of nobody
+         ok: own aid, own capability, exit handler",
+    );
+}
+
+#[test]
+fn h2_a_program_that_was_started_by_hand_is_told_so_and_does_not_crash() {
+    let site = Options::new().prepare();
+    let program = with_libhr("calls", site.dir());
+    let mut command = Command::new(program);
+    command.arg(site.file("out")).arg("/bin/sleep");
+    let mut child = run::spawn(&mut command);
+    let answers = calls(&site, "out");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    answered(
+        &answers,
+        "K_ENOTAVAILABLE: allocate, free, free all, self
+         K_EFAULT: allocate no name, free no name, self to nowhere
+         EPERM: own aid, own capability, group of nobody, kill another group, spawn, exit handler
+         EFAULT: spawn no name, spawn no argv",
+    );
+}
+
+#[test]
+fn h15_h26_a_program_written_from_the_guide_runs_as_the_guide_says() {
+    let mut site = Options::new().prepare();
+    let program = with_libhr("chorus_guide", site.dir());
+    site.write("sysadm.ini", format!("arun -g 3 {}\n", program.display()));
+    let finished = run::to_end(site.starter().args(["--once", "sysadm.ini"]), None);
+    site.wait_down();
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    for said in [
+        "Hello world!",
+        "Hello again! I have been restarted, in group 3.",
+        "The child ran 2 times, the site was restarted.",
+    ] {
+        assert_eq!(
+            finished.out.matches(said).count(),
+            1,
+            "{said}: {finished:?}"
+        );
+    }
+}
+
+#[test]
+fn h12_an_actor_parameter_says_where_the_new_life_reads_and_writes() {
+    let site = Site::start();
+    let source = r#"
+        #include <hr/hr.h>
+        #include <unistd.h>
+        int main(int argc, char **argv) {
+            PmmName name = { "RAM", "cat" };
+            AcParam param;
+            char environment[] = "WORD=spoken", *envp[] = { environment, NULL };
+            memset(&param, 0, sizeof(param));
+            param.acStdin = argv[1];
+            param.acStdout = argv[2];
+            param.acCurdir = argv[3];
+            if (argc < 4 || hrfexecle(&name, "/bin/sh", NULL, &param, "sh", "-c",
+                                      "cat; pwd; echo $WORD $HOME; sleep 1000", (char *)NULL, envp) < 0)
+                return 1;
+            for (;;)
+                pause();
+        }
+    "#;
+    let program = with_libhr_file(&site.write("spawner.c", source), site.dir());
+    let (asked, said) = (site.write("asked", "read\n"), site.file("said"));
+    let words = [&program, &asked, &said, Path::new("/usr")].map(|it| it.to_str().unwrap());
+    site.arun([&["-g", "1"], &words[..]].concat());
+    assert_eq!(site.wait_lines("said", 3), ["read", "/usr", "spoken"]);
+    assert_eq!(site.runs("cat", 0).kind, "indirect");
+}
+
+#[test]
+fn h9_a_group_of_a_c_a_rust_and_a_python_actor_restarts_as_one() {
+    let Some(python) = installed("python3") else {
+        return;
+    };
+    let site = Options::new().never_bad().start();
+    put_libhr(site.dir());
+    let module = repository().join("runtime/capi/python/refrain.py");
+    fs::copy(module, site.file("refrain.py")).unwrap();
+    let c = site.write(
+        "member.c",
+        r#"
+        #include <hr/hr.h>
+        #include <unistd.h>
+        int main(void) {
+            PmmName name = { "RAM", "lives.c" };
+            int *lives;
+            if (pmmAllocate((VmAddr *)&lives, &name, sizeof(int), HR_GROUP_KEY, HR_GROUP_KEYSIZE) != K_OK)
+                return 1;
+            *lives += 1;
+            for (;;)
+                pause();
+        }
+        "#,
+    );
+    let c = with_libhr_file(&c, site.dir()).display().to_string();
+    let script = site.write(
+        "member.py",
+        "import refrain, signal\n\
+         words = refrain.allocate('lives.python', 4096).view.cast('Q')\n\
+         words[0] += 1\n\
+         me = refrain.attach()\n\
+         seen = refrain.allocate('lives.c', 4).view.cast('I')[0]\n\
+         with open('python.out', 'a') as out:\n\
+         \x20   print(me.life, words[0], refrain.group_of(me.aid), seen >= me.life, file=out)\n\
+         signal.pause()\n",
+    );
+    let (python, script) = (python.display().to_string(), script.display().to_string());
+    site.arun(["-g", "1", "-n", "c", c.as_str()]);
+    site.runs("c", 0);
+    site.actor(
+        1,
+        "rust",
+        "groupie",
+        &[
+            "alloc",
+            "lives.rust",
+            "4096",
+            "group",
+            "add",
+            "lives.rust",
+            "park",
+        ],
+    );
+    site.arun(["-g", "1", "-n", "python", &python, &script]);
+    // Each fails in its turn, and takes the two others along.
+    for (life, victim) in ["c", "python", "rust"].iter().enumerate() {
+        let before = ["c", "rust", "python"].map(|name| site.runs(name, life as u32));
+        site.wait_lines("python.out", life + 1);
+        site.wait_lines("rust", life + 1);
+        proc::kill(site.runs(victim, life as u32).pid(), Signal::KILL);
+        for old in before {
+            let new = site.runs(&old.name, life as u32 + 1);
+            assert_ne!(
+                (new.aid, new.pid, new.capability),
+                (old.aid, old.pid, old.capability)
+            );
+        }
+    }
+    let python = site.wait_lines("python.out", 4);
+    assert_eq!(
+        python,
+        ["0 1 1 True", "1 2 1 True", "2 3 1 True", "3 4 1 True"]
+    );
+    site.wait_lines("rust", 4);
+    assert_eq!(site.blocks().len(), 3);
+}
+
+/// Runs the install script.
+fn install(words: &[&str]) -> Finished {
+    let script = repository().join("runtime/capi/install");
+    run::to_end(Command::new(script).args(words), None)
+}
+
+#[test]
+fn what_is_installed_is_all_that_a_sample_needs() {
+    let Some(pkg_config) = installed("pkg-config") else {
+        return;
+    };
+    let mut site = Options::new().prepare();
+    let prefix = site.file("prefix").display().to_string();
+    let built = binaries::path("libhr.a").parent().unwrap().to_owned();
+    let done = install(&["--prefix", &prefix, "--from", built.to_str().unwrap()]);
+    let _ = done.expect_ok("install");
+    // Nothing but pkg-config says where things are.
+    let ask = |words: &[&str]| {
+        let mut command = Command::new(&pkg_config);
+        command.env("PKG_CONFIG_PATH", format!("{prefix}/lib/pkgconfig"));
+        let said = run::to_end(command.args(words).arg("refrain"), None).expect_ok("pkg-config");
+        said.trim().to_owned()
+    };
+    let flags = ask(&["--cflags", "--libs"]);
+    let flags: Vec<&str> = flags.split_whitespace().collect();
+    let source = repository().join("samples/c/hello_restart.c");
+    let hello = site.file("hello_restart");
+    let mut cc = Command::new("cc");
+    cc.arg(source).arg("-o").arg(&hello).args(flags);
+    let _ = run::to_end(&mut cc, None).expect_ok("cc");
+    let counter = repository().join("samples/python/counter.py");
+    let lines = format!(
+        "arun -g 1 {}\narun -g 2 {}\n",
+        hello.display(),
+        counter.display()
+    );
+    let lines = match installed("python3") {
+        Some(_) => lines.as_str(),
+        None => lines.lines().next().unwrap(),
+    };
+    site.write("sysadm.ini", lines);
+    let mut c_init = site.starter_of(Path::new(&format!("{prefix}/bin/c_init")));
+    c_init
+        .env("LD_LIBRARY_PATH", format!("{prefix}/lib"))
+        .env("PYTHONPATH", ask(&["--variable=pythondir"]))
+        .args(["--once", "sysadm.ini"]);
+    let finished = run::to_end(&mut c_init, None);
+    site.wait_down();
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    assert!(
+        finished.out.contains("hello again: the counter is 2"),
+        "{finished:?}"
+    );
+    if lines.contains("counter.py") {
+        assert!(finished.out.contains("life 2, aid"), "{finished:?}");
+        assert!(finished.out.contains("the counter is 3"), "{finished:?}");
+    }
+    let aps = run::to_end(
+        Command::new(format!("{prefix}/bin/aps")).arg("--help"),
+        None,
+    );
+    assert!(aps.expect_ok("aps").contains("--json"));
+}
+
+#[test]
+fn an_installation_goes_below_the_destdir_and_names_the_prefix() {
+    let site = Options::new().prepare();
+    let dest = site.file("package").display().to_string();
+    let built = binaries::path("libhr.a").parent().unwrap().to_owned();
+    let built = built.to_str().unwrap();
+    let done = install(&["--prefix", "/opt/r", "--destdir", &dest, "--from", built]);
+    let _ = done.expect_ok("install");
+    let root = Path::new(&dest).join("opt/r");
+    let told = fs::read_to_string(root.join("lib/pkgconfig/refrain.pc")).unwrap();
+    assert!(told.starts_with("prefix=/opt/r\n"), "{told}");
+    for name in header_names() {
+        assert!(root.join("include/refrain").join(&name).is_file(), "{name}");
+    }
+    for link in [
+        "bin/arun",
+        "bin/akill",
+        "bin/aps",
+        "lib/libhr.so",
+        "lib/libhr.so.0",
+    ] {
+        assert!(root.join(link).is_file(), "{link} leads somewhere");
+    }
+    for (words, code) in [
+        (&["--bogus"][..], 2),
+        (&["--prefix", "here"], 2),
+        (&["--from", "/nowhere"], 1),
+    ] {
+        let line = install(words).expect_refusal(code, "install");
+        assert!(line.starts_with("install: "), "{line}");
+    }
+}
