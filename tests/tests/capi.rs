@@ -87,6 +87,16 @@ fn keys_and_names_of_the_guides_need_no_cast() {
     }
 }
 
+#[test]
+fn the_program_on_the_page_of_the_c_api_compiles() {
+    let page = fs::read_to_string(repository().join("docs/c-api.md")).unwrap();
+    let block = page.split_once("```c\n").unwrap().1;
+    let text = block.split_once("```").unwrap().0;
+    if let Some(cc) = installed("cc") {
+        looks_good(&cc, C, text, "docs/c-api.md");
+    }
+}
+
 /// What `calls.c` has written: each call, and its answer.
 fn calls(site: &Site, out: &str) -> BTreeMap<String, String> {
     site.wait_line(out, |line| line == "done");
@@ -316,6 +326,47 @@ fn h9_a_group_of_a_c_a_rust_and_a_python_actor_restarts_as_one() {
     );
     site.wait_lines("rust", 4);
     assert_eq!(site.blocks().len(), 3);
+}
+
+#[test]
+fn h6_a_capability_is_told_to_members_of_the_group_and_to_nobody_else() {
+    let site = Site::start();
+    let source = r#"
+        #include <errno.h>
+        #include <hr/hr.h>
+        #include <stdio.h>
+        #include <unistd.h>
+        int main(int argc, char **argv) {
+            FILE *out = fopen(argv[1], "w");
+            KnCap cap;
+            for (int i = 2; i < argc; i++) {
+                unsigned char *byte = (unsigned char *)&cap;
+                if (acap(atoi(argv[i]), &cap) == 0)
+                    for (size_t at = 0; at < sizeof(cap); at++)
+                        fprintf(out, "%02x", byte[at]);
+                else
+                    fputs(errno == EPERM ? "EPERM" : errno == ESRCH ? "ESRCH" : "?", out);
+                fputc('\n', out);
+            }
+            fclose(out);
+            for (;;)
+                pause();
+        }
+    "#;
+    let program = with_libhr_file(&site.write("asker.c", source), site.dir());
+    let member = site.arun(["-g", "1", "-n", "member", "sleep", "1000"]);
+    let other = site.arun(["-g", "2", "-n", "other", "sleep", "1000"]);
+    let ordinary = site.arun(["-n", "ordinary", "sleep", "1000"]);
+    let ended = site.arun(["-g", "3", "-n", "ended", "sleep", "1000"]);
+    site.ok("akill -g 3");
+    let aids = [member, other, ordinary, ended].map(|aid| aid.to_string());
+    let out = site.file("out");
+    let mut words = vec!["-g", "1", program.to_str().unwrap(), out.to_str().unwrap()];
+    words.extend(aids.iter().map(String::as_str));
+    site.arun(words);
+    let capability = site.runs("member", 0).capability.unwrap();
+    let told = site.wait_lines("out", 4);
+    assert_eq!(told, [capability.as_str(), "EPERM", "EPERM", "ESRCH"]);
 }
 
 /// Runs the install script.
