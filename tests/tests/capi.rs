@@ -6,7 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use refrain_tests::programs::{headers, installed, put_libhr, with_libhr, with_libhr_file};
+use refrain_tests::programs::{
+    c_source, headers, installed, put_libhr, with_libhr, with_libhr_file,
+};
 use refrain_tests::{Options, Site, proc, run};
 use rustix::process::Signal;
 
@@ -62,13 +64,23 @@ fn every_header_stands_alone_in_c99_and_in_cpp11() {
 }
 
 #[test]
-fn keys_and_names_of_the_guides_need_no_cast() {
+fn what_the_guides_write_compiles_without_a_warning() {
     let text = r#"
         #include <hr/hr.h>
         #define HR_GROUP "HELLO_GROUP"
+        #ifdef __cplusplus
+        extern "C" {
+        #endif
+        extern KnError pmmAllocate(VmAddr *addr, PmmName *name, size_t size, PmmDelKey delKey, size_t delKeySize);
+        extern int pmmFree(PmmName *name);
+        extern int pmmFreeAll(PmmDelKey delKey, size_t delKeySize);
+        extern int hrGetActorGroup(int aid);
+        #ifdef __cplusplus
+        }
+        #endif
         int main(void) {
             int *counter = NULL;
-            PmmName name = { "RAM", "myname" };
+            static PmmName name = { "RAM", "myname" };
             PmmDelKey key = "key";
             char delKey[] = "mykey";
             struct { int a; char b[4]; } structure = { 1, "abc" };
@@ -76,7 +88,15 @@ fn keys_and_names_of_the_guides_need_no_cast() {
             res |= pmmAllocate((VmAddr*)&counter, &name, sizeof(int), HR_GROUP, sizeof(HR_GROUP));
             res |= pmmAllocate((VmAddr*)&counter, &name, sizeof(int), delKey, sizeof(delKey));
             res |= pmmAllocate((VmAddr*)&counter, &name, sizeof(int), key, sizeof(PmmDelKey));
-            res |= pmmFreeAll(&structure, sizeof(structure));
+            KnError (*allocate)(VmAddr *, PmmName *, size_t, PmmDelKey, size_t) = pmmAllocate;
+            KnError (*all)(PmmDelKey, size_t) = pmmFreeAll;
+            res |= pmmAllocate((VmAddr*)&counter, &name, sizeof(int), NULL, 0);
+            res |= pmmFreeAll((char *)&structure, sizeof(structure));
+        #ifdef __cplusplus
+            const char constant[] = "const";
+            res |= pmmFreeAll(&structure, sizeof(structure)) | pmmFreeAll(constant, sizeof(constant));
+        #endif
+            res |= all(key, sizeof(key)) | allocate((VmAddr*)&counter, &name, 1, key, sizeof(key));
             return res == K_OK ? HR_EXIT_HDL() : (int)HR_GROUP_KEY_SIZE;
         }
     "#;
@@ -94,6 +114,15 @@ fn the_program_on_the_page_of_the_c_api_compiles() {
     let text = block.split_once("```").unwrap().0;
     if let Some(cc) = installed("cc") {
         looks_good(&cc, C, text, "docs/c-api.md");
+    }
+}
+
+#[test]
+fn programs_in_c_are_programs_in_cpp() {
+    let Some(cpp) = installed("c++") else { return };
+    for program in ["calls", "chorus_guide"] {
+        let text = fs::read_to_string(c_source(program)).unwrap();
+        looks_good(&cpp, CPP, &text, program);
     }
 }
 

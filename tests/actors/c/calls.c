@@ -67,7 +67,7 @@ static void blocks(void)
     pmm("allocate", pmmAllocate(&addr, &name, 100, key, sizeof(key)));
     pmm("allocate again", pmmAllocate(&again, &name, 4096, key, sizeof(key)));
     fprintf(out, "same address: %s\n", addr == again ? "yes" : "no");
-    pmm("allocate with a structure", pmmAllocate(&addr, &two, 1, &structure, sizeof(structure)));
+    pmm("allocate with a structure", pmmAllocate(&addr, &two, 1, (char *)&structure, sizeof(structure)));
     pmm("allocate with the group's key", pmmAllocate(&addr, &three, 1, HR_GROUP_KEY, HR_GROUP_KEYSIZE));
     again = addr;
     pmm("allocate another size", pmmAllocate(&addr, &name, 8192, key, sizeof(key)));

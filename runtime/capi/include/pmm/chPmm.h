@@ -44,9 +44,9 @@ typedef char PmmDelKey[32];
  * Maps the block called name as it was left, or allocates it, zeroed, where there is none, and stores its
  * address in *addr: the same in every life and every actor (SPEC H11, H15).
  *
- * memSize is in bytes and rounded up to whole pages. The key is ChorusOS's PmmDelKey; as in a call in C, an
- * array of characters, a string or a structure of the caller's may stand for it. A null delKey with
- * delKeySize 0: the block has no key, and is freed by name. The block of a name that is there keeps its key.
+ * memSize is in bytes and rounded up to whole pages. An array of characters or a string may stand for delKey; the
+ * address of a structure, or of what is const, is cast to (char *) in C. A null delKey with delKeySize 0: the block
+ * has no key, and is freed by name. The block of a name that is there keeps its key.
  *
  * K_OK, or with *addr unchanged:
  * K_EFAULT         addr or name is null, or delKey is and delKeySize is not 0
@@ -61,7 +61,7 @@ typedef char PmmDelKey[32];
  * K_EFAIL          the bank could not be written, the block is damaged, or the site is gone
  * K_ENOTAVAILABLE  the program is no actor
  */
-KnError pmmAllocate(VmAddr *addr, PmmName *name, size_t memSize, const void *delKey, size_t delKeySize);
+KnError pmmAllocate(VmAddr *addr, PmmName *name, size_t memSize, PmmDelKey delKey, size_t delKeySize);
 
 /*
  * Frees the block called name, whatever its key, and unmaps it here. Whoever may use a block may free it
@@ -80,9 +80,26 @@ KnError pmmFree(PmmName *name);
  * than sizeof(PmmDelKey)), K_EUNKNOWN (no block has the key), K_EPRIV (HR_GROUP_KEY, or a key that begins
  * with __SYS), K_EBUSY, K_EFAIL, K_ENOTAVAILABLE.
  */
-KnError pmmFreeAll(const void *delKey, size_t delKeySize);
+KnError pmmFreeAll(PmmDelKey delKey, size_t delKeySize);
 
 #ifdef __cplusplus
+}
+
+/* C++ has no implicit way from a string or a structure to PmmDelKey: the same calls with a key of any type. */
+template <typename T>
+inline KnError pmmAllocate(VmAddr *addr, PmmName *name, size_t memSize, const T *delKey, size_t delKeySize)
+{
+    const void *bytes = delKey;
+
+    return pmmAllocate(addr, name, memSize, static_cast<char *>(const_cast<void *>(bytes)), delKeySize);
+}
+
+template <typename T>
+inline KnError pmmFreeAll(const T *delKey, size_t delKeySize)
+{
+    const void *bytes = delKey;
+
+    return pmmFreeAll(static_cast<char *>(const_cast<void *>(bytes)), delKeySize);
 }
 #endif
 
