@@ -84,7 +84,7 @@ fn a_machine_without_memory_for_an_image_refuses_new_actors_and_keeps_those_it_h
 }
 
 #[test]
-fn a_machine_without_memory_for_a_process_refuses_new_actors_and_keeps_those_it_has() {
+fn a_machine_without_memory_for_a_fork_refuses_new_actors_and_keeps_those_it_has() {
     hr_ctrl_without(FORKS, "ENOMEM", "Cannot allocate memory");
 }
 
@@ -150,8 +150,8 @@ impl PidSpace {
             return None;
         }
         let space = Self { path };
-        for process in proc::family(site.nucleus_pid()) {
-            space.write("cgroup.procs", &process.id.pid.to_string());
+        for member in proc::family(site.nucleus_pid()) {
+            space.write("cgroup.procs", &member.id.pid.to_string());
         }
         Some(space)
     }
