@@ -77,11 +77,11 @@ impl Census {
     #[must_use]
     pub fn family(&self, name: &str) -> Family {
         let entries = fs::read_dir(&self.cgroup).into_iter().flatten().flatten();
+        // `3-a1`, or `3-a1+1` where the cgroup before was killed as a whole.
         let is_it = |path: &PathBuf| {
             let folder = path.file_name().and_then(|folder| folder.to_str());
-            folder
-                .and_then(|folder| folder.split_once('-'))
-                .is_some_and(|(_, of)| of == name)
+            let of = folder.and_then(|folder| Some(folder.split_once('-')?.1));
+            of.is_some_and(|of| of.split_once('+').map_or(of, |(of, _)| of) == name)
         };
         let mut family = Family::default();
         for folder in entries.map(|entry| entry.path()).filter(is_it) {

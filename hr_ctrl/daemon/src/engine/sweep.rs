@@ -3,6 +3,7 @@
 //!
 //! Called when a life has ended and somebody is left, which is seldom. Must never signal by a pid alone.
 
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use super::{Engine, SharedEngine};
 use crate::containment::Contained;
 use crate::watch;
 
-/// After how many rounds of a sweep the whole cgroup of the actor is killed, template included.
+/// How often a sweep may meet somebody new before the whole cgroup of the actor is killed, template included.
 const MAX_ROUNDS: u32 = 3;
 /// How long a sweep waits for those it killed before it looks again, in milliseconds.
 const ROUND_MS: u64 = 50;
@@ -75,7 +76,9 @@ impl ActorRuntime {
 /// Ends what a life left behind. What is killed is first pinned by a pidfd and then looked up
 /// again, so a pid that was given to somebody else meanwhile is never signalled.
 pub(super) async fn sweep(engine: SharedEngine, actor: ActorKey, life: LifeNo) {
-    for round in 0_u32.. {
+    // Those that were killed, and how often somebody was met who had not been.
+    let (mut killed, mut rounds) = (HashSet::new(), 0_u32);
+    loop {
         // A standby that is being forked would be taken for left behind, killed, and begun all the same.
         while engine.borrow_mut().is_somebody_coming(actor) {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -97,7 +100,8 @@ pub(super) async fn sweep(engine: SharedEngine, actor: ActorKey, life: LifeNo) {
                 .filter(|(pid, _)| still.contains(pid))
                 .collect::<Vec<_>>()
         };
-        if round > 0 && round.is_multiple_of(MAX_ROUNDS) {
+        if rounds > MAX_ROUNDS {
+            rounds = 0;
             let old = engine.borrow_mut().move_out(actor);
             // It can be removed when nobody is in it, nor in those that a life made below it.
             while old.as_ref().is_some_and(|old| !old.try_remove()) {
@@ -116,6 +120,9 @@ pub(super) async fn sweep(engine: SharedEngine, actor: ActorKey, life: LifeNo) {
             tokio::time::sleep(Duration::from_millis(1)).await;
             continue;
         }
+        // One that takes long to end is waited for, however long.
+        let met = pinned.iter().filter(|(pid, _)| killed.insert(*pid)).count();
+        rounds += u32::from(met > 0);
         for (_, pidfd) in &pinned {
             let _ = pidfd.send_signal(Signal::KILL);
         }
