@@ -10,7 +10,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,8 @@ use crate::{nucleus, paths};
 /// The lowest limit of open files that a site starts with.
 const MIN_FILES: u64 = 256;
 
+/// How long the lock of a site may be held that nobody listens for.
+const DYING: Duration = Duration::from_secs(5);
 /// How long nucleus is waited for when it clears up after a site that could not serve.
 const CLEAR_UP: Duration = Duration::from_secs(10);
 
@@ -141,7 +143,8 @@ impl SiteEnd {
 }
 
 /// Takes the lock of a site. The file may have been unlinked by a site that ended between our
-/// open and our lock; then the lock we hold is nobody's, and we try again.
+/// open and our lock; then the lock we hold is nobody's, and we try again. One that nobody listens for is held
+/// by a site that was killed: the last of its threads is about to end.
 fn take_lock(site: &str) -> Result<OwnedFd, LaunchError> {
     let path = paths::lock(site);
     let file_error = |error| LaunchError::File {
@@ -154,6 +157,7 @@ fn take_lock(site: &str) -> Result<OwnedFd, LaunchError> {
         .mode(0o700)
         .create(&root)
         .map_err(|error| LaunchError::File { path: root, error })?;
+    let started = Instant::now();
     loop {
         let file = OpenOptions::new()
             .create(true)
@@ -165,9 +169,13 @@ fn take_lock(site: &str) -> Result<OwnedFd, LaunchError> {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(LaunchError::Running {
-                    site: site.to_owned(),
-                });
+                if started.elapsed() > DYING || UnixStream::connect(paths::socket(site)).is_ok() {
+                    return Err(LaunchError::Running {
+                        site: site.to_owned(),
+                    });
+                }
+                std::thread::sleep(Duration::from_millis(2));
+                continue;
             }
             Err(error) => return Err(file_error(error.into())),
         }
