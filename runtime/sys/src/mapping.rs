@@ -174,6 +174,17 @@ impl BlockMapping {
         address
     }
 
+    /// Writes the block's pages to the file's storage and waits for it; in a bank on tmpfs there is none.
+    ///
+    /// # Errors
+    /// The kernel's (EIO).
+    ///
+    /// Source: MS_SYNC in msync(2).
+    pub fn flush(&self) -> io::Result<()> {
+        // SAFETY: the range is this mapping, and MS_SYNC changes no byte of it.
+        Ok(unsafe { rustix::mm::msync(self.0.as_void(), self.0.len, MsyncFlags::SYNC) }?)
+    }
+
     /// Sets up the page tables now, so that no later access faults. Kernels before 5.14 can't.
     ///
     /// # Errors

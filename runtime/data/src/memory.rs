@@ -1,0 +1,120 @@
+//! Memory without a site: blocks in a memfd, for tests and for examples.
+//!
+//! Used by the tests of this crate and by programs that want to try a structure without a controller. It
+//! must never be taken for persistent: it goes with the last handle.
+
+use std::io;
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use refrain_sys::mapping::{SharedWords, create_words, page_size};
+
+use crate::blocks::{Blocks, BlocksError, ROOT};
+use crate::region::{Region, WORD};
+
+/// How many blocks there can be.
+const BLOCKS: usize = 8;
+
+/// Blocks in one memfd: the root, and up to seven more of one size each. Clones share them, and each clone
+/// is another writer.
+pub struct Scratch {
+    words: Arc<SharedWords>,
+    /// The size of each block but the root, in bytes.
+    block: usize,
+    writer: NonZeroU64,
+    others_live: bool,
+}
+
+/// The next writer's number, in its lower half; the upper half tells a child that was forked from its parent.
+fn next_writer() -> NonZeroU64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let next = NEXT.fetch_add(1, Ordering::Relaxed);
+    let number = u64::from(std::process::id()) << 32 | next;
+    NonZeroU64::new(number).unwrap_or(NonZeroU64::MIN)
+}
+
+impl Scratch {
+    /// Blocks of at most 64 KiB.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn new() -> io::Result<Self> {
+        Self::with_blocks_of(64 << 10)
+    }
+
+    /// Blocks of at most `bytes` bytes, rounded up to whole pages.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn with_blocks_of(bytes: usize) -> io::Result<Self> {
+        let page = usize::try_from(page_size()).unwrap_or(ROOT);
+        let block = bytes.next_multiple_of(page);
+        let count = (ROOT + (BLOCKS - 1) * block) / WORD;
+        let (_, words) = create_words("refrain-scratch", count)?;
+        Ok(Self {
+            words: Arc::new(words),
+            block,
+            writer: next_writer(),
+            others_live: true,
+        })
+    }
+
+    /// The same blocks for a later life: every writer of before has ended, however.
+    #[must_use]
+    pub fn next_life(&self) -> Self {
+        Self {
+            others_live: false,
+            ..self.clone()
+        }
+    }
+
+    /// All of the memory: root, then the blocks.
+    #[must_use]
+    pub fn words(&self) -> &Arc<SharedWords> {
+        &self.words
+    }
+}
+
+impl Clone for Scratch {
+    fn clone(&self) -> Self {
+        Self {
+            words: Arc::clone(&self.words),
+            block: self.block,
+            writer: next_writer(),
+            others_live: self.others_live,
+        }
+    }
+}
+
+impl Blocks for Scratch {
+    fn block(&mut self, number: u32, bytes: usize) -> Result<Region, BlocksError> {
+        let all = Region::new(Arc::clone(&self.words)).ok_or("a memfd begins at a page")?;
+        let (offset, len) = match number as usize {
+            0 => (0, ROOT),
+            number if number < BLOCKS => (ROOT + (number - 1) * self.block, self.block),
+            _ => return Err("there are no more blocks".into()),
+        };
+        if bytes > len {
+            return Err(format!("a block here has {len} bytes").into());
+        }
+        Ok(all.part(offset, len).ok_or("a block lies inside")?)
+    }
+
+    fn free(&mut self, number: u32) -> Result<(), BlocksError> {
+        let region = self.block(number, 0)?;
+        let words = region.words(0, region.len()).ok_or("a block lies inside")?;
+        for word in words {
+            word.store(0, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn writer(&self) -> Result<NonZeroU64, BlocksError> {
+        Ok(self.writer)
+    }
+
+    fn is_alive(&self, _writer: NonZeroU64) -> Result<bool, BlocksError> {
+        Ok(self.others_live)
+    }
+}

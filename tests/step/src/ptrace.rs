@@ -1,0 +1,178 @@
+//! A child that runs one instruction at a time (ptrace(2)).
+//!
+//! The one place of this crate that calls the kernel. It must never leave a child behind.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::process::{Pid, WaitOptions, WaitStatus};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
+
+/// Exit status of a child whose operation panicked.
+const PANICKED: i32 = 101;
+
+/// What came of an operation under single-step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stepped {
+    /// How many instructions it ran, with what leads to it and from it.
+    pub instructions: u64,
+    /// After how many of them the memory was another than before.
+    pub points: u64,
+    /// Whether the operation panicked.
+    pub panicked: bool,
+}
+
+/// A child that is killed and reaped when this goes.
+struct Child(Pid);
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        let _ = rustix::process::kill_process(self.0, rustix::process::Signal::KILL);
+        while let Ok(Some((_, status))) = rustix::process::waitpid(Some(self.0), WaitOptions::empty()) {
+            if status.exited() || status.signaled() {
+                return;
+            }
+        }
+    }
+}
+
+/// This thread, and children that it forks, on the CPU that it runs on, until this goes: a step is then a
+/// switch and not a wake-up on another CPU.
+struct OneCpu(Option<CpuSet>);
+
+impl OneCpu {
+    fn new() -> Self {
+        let before = sched_getaffinity(None).ok();
+        let mut one = CpuSet::new();
+        one.set(sched_getcpu());
+        Self(before.filter(|_| sched_setaffinity(None, &one).is_ok()))
+    }
+}
+
+impl Drop for OneCpu {
+    fn drop(&mut self) {
+        if let Some(before) = self.0 {
+            let _ = sched_setaffinity(None, &before);
+        }
+    }
+}
+
+/// Runs `operation` in a child, one instruction at a time (a system call is one), and calls `each` with the
+/// bytes of `memory`, as words, after every instruction that changed them.
+///
+/// `memory` must be shared with the child: a mapping of a memfd. What the operation changes elsewhere is lost with
+/// the child. When `each` answers `false`, the child is killed there.
+///
+/// # Errors
+/// The kernel's, where it forbids ptrace; a signal that ended the child.
+///
+/// Source: PTRACE_SINGLESTEP in ptrace(2).
+pub fn step(
+    memory: &[AtomicU64],
+    operation: impl FnOnce(),
+    mut each: impl FnMut(&[u64]) -> bool,
+) -> io::Result<Stepped> {
+    let _one_cpu = OneCpu::new();
+    let mut seen = image(memory);
+    let child = fork(operation)?;
+    let mut stepped = Stepped {
+        instructions: 0,
+        points: 0,
+        panicked: false,
+    };
+    // The first stop is the child's own, before the operation.
+    wait(child.0)?;
+    loop {
+        single_step(child.0)?;
+        let status = wait(child.0)?;
+        if let Some(code) = status.exit_status() {
+            // Reaped: nothing is left to be killed.
+            std::mem::forget(child);
+            stepped.panicked = code == PANICKED;
+            return Ok(stepped);
+        }
+        match status.stopping_signal() {
+            Some(libc::SIGTRAP) => {}
+            other => return Err(io::Error::other(format!("the operation ended: {status:?} {other:?}"))),
+        }
+        stepped.instructions += 1;
+        if changed(memory, &mut seen) {
+            stepped.points += 1;
+            if !each(&seen) {
+                return Ok(stepped);
+            }
+        }
+    }
+}
+
+/// The words as they are now.
+pub(crate) fn image(memory: &[AtomicU64]) -> Vec<u64> {
+    memory
+        .iter()
+        .map(|word| word.load(Ordering::Relaxed))
+        .collect()
+}
+
+/// Brings `seen` up to date; whether there was a difference.
+fn changed(memory: &[AtomicU64], seen: &mut [u64]) -> bool {
+    if bytes_of(memory) == seen {
+        return false;
+    }
+    for (word, seen) in memory.iter().zip(seen) {
+        *seen = word.load(Ordering::Relaxed);
+    }
+    true
+}
+
+/// The words as plain memory, so that comparing them is one `memcmp`.
+fn bytes_of(memory: &[AtomicU64]) -> &[u64] {
+    // SAFETY: same size and alignment; the only one who writes is the child, and it is stopped.
+    unsafe { std::slice::from_raw_parts(memory.as_ptr().cast(), memory.len()) }
+}
+
+fn wait(pid: Pid) -> io::Result<WaitStatus> {
+    match rustix::process::waitpid(Some(pid), WaitOptions::empty())? {
+        Some((_, status)) => Ok(status),
+        None => Err(io::ErrorKind::NotFound.into()),
+    }
+}
+
+fn single_step(pid: Pid) -> io::Result<()> {
+    let (none, signal) = (std::ptr::null_mut::<libc::c_void>(), 0);
+    // SAFETY: the child is traced by this thread and stopped; no memory of ours is passed.
+    let result = unsafe {
+        libc::ptrace(libc::PTRACE_SINGLESTEP, pid.as_raw_nonzero().get(), none, signal)
+    };
+    if result == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Forks a child that stops, runs `operation`, and ends.
+fn fork(operation: impl FnOnce()) -> io::Result<Child> {
+    // SAFETY: the child runs the operation, whose locks are its own (the C library's allocator is usable
+    // after a fork), and leaves by _exit, so that nothing of the parent's is torn down in it.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => run_stopped(operation),
+        pid => Ok(Child(Pid::from_raw(pid).expect("fork gives a pid"))),
+    }
+}
+
+fn run_stopped(operation: impl FnOnce()) -> ! {
+    // SAFETY: takes no memory; the parent becomes the tracer.
+    let traced = unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) };
+    let mut code = PANICKED;
+    if traced == 0 {
+        // SAFETY: stops this child until its tracer lets it go on.
+        unsafe { libc::raise(libc::SIGSTOP) };
+        if catch_unwind(AssertUnwindSafe(operation)).is_ok() {
+            code = 0;
+        }
+    }
+    // SAFETY: ends the child at once; nothing runs behind it.
+    unsafe { libc::_exit(code) }
+}
