@@ -19,7 +19,8 @@ pub type BlocksError = Box<dyn Error + Send + Sync>;
 
 /// The blocks of one structure.
 pub trait Blocks: Send {
-    /// Block `number`, as it was left or, if there was none, zeroed. It has at least `bytes` bytes.
+    /// Block `number`, as it was left. It has at least `bytes` bytes. A new root is zero; other blocks may hold
+    /// anything when they are new.
     ///
     /// # Errors
     /// The bank is full, the block has another size, belongs to somebody else ...

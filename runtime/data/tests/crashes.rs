@@ -69,9 +69,9 @@ fn h32_a_cell_is_made_as_a_whole() {
 #[test]
 fn h32_a_cell_is_migrated_as_a_whole() {
     migrate::<100, 150>("in the root");
-    migrate::<100, 3000>("to a block");
-    migrate::<3000, 3500>("from block to block");
-    migrate::<3000, 10>("to the root");
+    migrate::<100, 1800>("to a block");
+    migrate::<1800, 1801>("from block to block");
+    migrate::<1800, 10>("to the root");
 }
 
 fn migrate<const OLD: usize, const NEW: usize>(what: &str) {
