@@ -32,10 +32,12 @@ pub enum OpenError {
         needs: usize,
     },
     /// Values that cannot be kept where they must be.
-    #[error("values are aligned to {align} bytes, and 64 is the most that is kept; lower the alignment")]
+    #[error("values are aligned to {align} bytes, and {most} is the most that is kept here; lower the alignment")]
     Alignment {
         /// The alignment of the type.
         align: usize,
+        /// The largest that can be kept.
+        most: usize,
     },
     /// Something else is in the block.
     #[error("the block holds no structure, but bytes {0:#018x} at its start; open it by its own program, or free it")]
@@ -108,4 +110,25 @@ pub enum ReadError {
     /// The writer changed it during every try.
     #[error("the structure's writer never rests; let it write less often")]
     Restless,
+}
+
+/// Why a reader of a log has no record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FollowError {
+    /// The writer was faster: records are gone, and the reader is at the oldest one that is left.
+    #[error("{lost} records were dropped before they were read; go on, and read more often or enlarge the log")]
+    Overtaken {
+        /// How many records were not read.
+        lost: u64,
+    },
+    /// It was brought to another version since it was opened.
+    #[error("the log was brought to another version by its writer; open it again")]
+    Replaced,
+    /// The writer changed it during every try.
+    #[error("the log's writer never rests; let it write less often")]
+    Restless,
+    /// It holds what no version of this library writes.
+    #[error("the log is damaged; free its blocks")]
+    Damaged,
 }

@@ -1,7 +1,8 @@
 //! Data that is never torn: structures in blocks of persistent memory that are right after a crash at any
 //! instruction (SPEC H32).
 //!
-//! [`Cell`] holds one value. Each structure is plain data ([`Plain`])
+//! [`Cell`] holds one value, [`Map`] values by key, [`Log`] and [`ByteLog`] the
+//! newest records of a sequence. Each structure is plain data ([`Plain`])
 //! in blocks that a [`Blocks`] hands out; crate `refrain` has one that asks PMM. Each change is one store
 //! that counts (the argument is in `order.rs`), and each block says what it holds ([`Schema`]).
 //!
@@ -13,6 +14,8 @@ mod cell;
 mod cell_reader;
 mod error;
 pub mod header;
+mod log;
+mod map;
 pub mod memory;
 mod order;
 pub mod region;
@@ -24,7 +27,9 @@ mod versions;
 pub use blocks::Blocks;
 pub use cell::Cell;
 pub use cell_reader::CellReader;
-pub use error::{Damage, OpenError, ReadError};
+pub use error::{Damage, FollowError, OpenError, ReadError};
+pub use log::{ByteLog, ByteLogReader, Log, LogReader, TooLong};
+pub use map::{Map, MapError};
 pub use region::{Memory, Plain, Region};
 pub use schema::{Kind, Schema};
 pub use versions::Versions;

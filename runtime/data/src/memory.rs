@@ -13,10 +13,10 @@ use refrain_sys::mapping::{SharedWords, create_words, page_size};
 use crate::blocks::{Blocks, BlocksError, ROOT};
 use crate::region::{Region, WORD};
 
-/// How many blocks there can be.
-const BLOCKS: usize = 8;
+/// How many blocks there are beside the root, unless the user says so.
+const BLOCKS: usize = 7;
 
-/// Blocks in one memfd: the root, and up to seven more of one size each. Clones share them, and each clone
+/// Blocks in one memfd: the root, and some more of one size each. Clones share them, and each clone
 /// is another writer.
 pub struct Scratch {
     words: Arc<SharedWords>,
@@ -35,22 +35,23 @@ fn next_writer() -> NonZeroU64 {
 }
 
 impl Scratch {
-    /// Blocks of at most 64 KiB.
+    /// Seven blocks of at most 64 KiB beside the root.
     ///
     /// # Errors
     /// The kernel's.
     pub fn new() -> io::Result<Self> {
-        Self::with_blocks_of(64 << 10)
+        Self::with_blocks(BLOCKS, 64 << 10)
     }
 
-    /// Blocks of at most `bytes` bytes, rounded up to whole pages.
+    /// `number` blocks of at most `bytes` bytes, rounded up to whole pages, beside the root. Memory is taken
+    /// as it is used.
     ///
     /// # Errors
     /// The kernel's.
-    pub fn with_blocks_of(bytes: usize) -> io::Result<Self> {
+    pub fn with_blocks(number: usize, bytes: usize) -> io::Result<Self> {
         let page = usize::try_from(page_size()).unwrap_or(ROOT);
         let block = bytes.next_multiple_of(page);
-        let count = (ROOT + (BLOCKS - 1) * block) / WORD;
+        let count = (ROOT + number * block) / WORD;
         let (_, words) = create_words("refrain-scratch", count)?;
         Ok(Self {
             words: Arc::new(words),
@@ -92,13 +93,12 @@ impl Blocks for Scratch {
         let all = Region::new(Arc::clone(&self.words)).ok_or("a memfd begins at a page")?;
         let (offset, len) = match number as usize {
             0 => (0, ROOT),
-            number if number < BLOCKS => (ROOT + (number - 1) * self.block, self.block),
-            _ => return Err("there are no more blocks".into()),
+            number => (ROOT + (number - 1) * self.block, self.block),
         };
         if bytes > len {
             return Err(format!("a block here has {len} bytes").into());
         }
-        Ok(all.part(offset, len).ok_or("a block lies inside")?)
+        Ok(all.part(offset, len).ok_or("there are no more blocks")?)
     }
 
     fn free(&mut self, number: u32) -> Result<(), BlocksError> {

@@ -226,7 +226,7 @@ impl std::fmt::Debug for Region {
 pub(crate) fn check_align<T>() -> Result<(), OpenError> {
     let align = align_of::<T>();
     if align > LINE {
-        return Err(OpenError::Alignment { align });
+        return Err(OpenError::Alignment { align, most: LINE });
     }
     Ok(())
 }

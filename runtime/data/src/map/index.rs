@@ -1,0 +1,158 @@
+//! The index of a map: where the entry of a key is.
+//!
+//! Open addressing with linear probing. A bucket is one word: 32 bits of the key's hash, and the number of
+//! a slot, plus one; 0 is an empty bucket. The hash in the bucket is all that is needed to find a
+//! bucket's home, so the index is shifted and rebuilt without a look at the entries.
+//!
+//! Used by the table, which is its one writer. It must never loop without end over an index that somebody else
+//! has filled, and never hand out a slot as if it were checked.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::order::publish;
+use crate::region::{Region, WORD};
+
+/// The buckets of one generation: a power of two of them.
+#[derive(Debug)]
+pub(super) struct Index {
+    words: Region,
+    log2: u32,
+}
+
+/// What a probe has come to.
+pub(super) enum Probe {
+    /// The bucket with the key, and its slot.
+    Found(usize, u32),
+    /// The empty bucket where the key belongs.
+    Empty(usize),
+    /// Neither, in all of the index: it is damaged.
+    Nowhere,
+}
+
+/// What an empty bucket holds.
+const EMPTY: u64 = 0;
+
+/// The bucket's word for a slot.
+pub(super) fn bucket_word(hash: u32, slot: u32) -> u64 {
+    u64::from(hash) << 32 | (u64::from(slot) + 1)
+}
+
+fn slot_of(word: u64) -> u32 {
+    (word as u32).wrapping_sub(1)
+}
+
+fn hash_of(word: u64) -> u32 {
+    (word >> 32) as u32
+}
+
+impl Index {
+    /// Over the first `1 << log2` words of a region; `None` when it is smaller.
+    pub(super) fn over(region: &Region, log2: u32) -> Option<Self> {
+        let words = region.part(0, Self::bytes(log2)?)?;
+        Some(Self { words, log2 })
+    }
+
+    /// The size of an index in bytes.
+    pub(super) fn bytes(log2: u32) -> Option<usize> {
+        // A hash has 32 bits, which the home is taken from.
+        (1..=32).contains(&log2).then(|| WORD << log2)
+    }
+
+    fn mask(&self) -> usize {
+        (1 << self.log2) - 1
+    }
+
+    #[inline]
+    fn home(&self, hash: u32) -> usize {
+        (u64::from(hash) >> (32 - self.log2)) as usize
+    }
+
+    #[inline]
+    fn word(&self, bucket: usize) -> &AtomicU64 {
+        let offset = (bucket & self.mask()) * WORD;
+        self.words.word(offset).expect("the region has a word for every bucket")
+    }
+
+    #[inline]
+    fn load(&self, bucket: usize) -> u64 {
+        self.word(bucket).load(Ordering::Relaxed)
+    }
+
+    /// Looks for a slot with this hash that `is_it`.
+    #[inline]
+    pub(super) fn probe(&self, hash: u32, mut is_it: impl FnMut(u32) -> bool) -> Probe {
+        let home = self.home(hash);
+        for bucket in home..=home + self.mask() {
+            let word = self.load(bucket);
+            if word == EMPTY {
+                return Probe::Empty(bucket & self.mask());
+            }
+            if hash_of(word) == hash && is_it(slot_of(word)) {
+                return Probe::Found(bucket & self.mask(), slot_of(word));
+            }
+        }
+        Probe::Nowhere
+    }
+
+    /// Points a bucket at a slot: the publication of an insertion or of an update.
+    #[inline]
+    pub(super) fn point(&self, bucket: usize, hash: u32, slot: u32) {
+        publish(self.word(bucket), bucket_word(hash, slot));
+    }
+
+    /// Empties `bucket` and closes the gap, so that no probe ends too soon. `at` is told the bucket that is
+    /// the gap before each step: who crashed goes on there, and may do so again and again.
+    ///
+    /// Each step copies a bucket into the gap and takes its old place for the next gap. In between both
+    /// hold it, which no probe minds: it finds the first.
+    pub(super) fn close(&self, bucket: usize, at: impl Fn(usize)) {
+        let mut gap = bucket & self.mask();
+        at(gap);
+        for step in 1..=self.mask() {
+            let next = (bucket + step) & self.mask();
+            let word = self.load(next);
+            if word == EMPTY {
+                break;
+            }
+            // It may move unless its home lies behind the gap, cyclically.
+            let from_home = next.wrapping_sub(self.home(hash_of(word))) & self.mask();
+            let from_gap = next.wrapping_sub(gap) & self.mask();
+            if from_home >= from_gap {
+                publish(self.word(gap), word);
+                gap = next;
+                at(gap);
+            }
+        }
+        publish(self.word(gap), EMPTY);
+    }
+
+    /// Empties every bucket.
+    pub(super) fn clear(&self) {
+        for bucket in 0..=self.mask() {
+            self.word(bucket).store(EMPTY, Ordering::Relaxed);
+        }
+    }
+
+    /// Fills this one, which is empty and has more buckets, with what the other one holds; `None` when it
+    /// cannot hold that. Goes through both from front to back.
+    pub(super) fn take_all(&self, other: &Self) -> Option<()> {
+        for word in other.filled() {
+            match self.probe(hash_of(word), |_| false) {
+                Probe::Empty(bucket) => self.word(bucket).store(word, Ordering::Relaxed),
+                Probe::Found(..) | Probe::Nowhere => return None,
+            }
+        }
+        Some(())
+    }
+
+    fn filled(&self) -> impl Iterator<Item = u64> + '_ {
+        (0..=self.mask())
+            .map(|bucket| self.load(bucket))
+            .filter(|word| *word != EMPTY)
+    }
+
+    /// Every slot that is pointed at, in no order; not checked.
+    pub(super) fn slots(&self) -> impl Iterator<Item = u32> + '_ {
+        self.filled().map(slot_of)
+    }
+}

@@ -1,0 +1,343 @@
+//! `Map`: keys and values that are inserted, updated and removed one at a time, each as a whole.
+//!
+//! Used by the one actor that writes it. What is here knows types and versions; the order of stores is
+//! the table's. It must never copy a value where a reference will do.
+
+mod hash;
+mod index;
+mod slots;
+mod table;
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::atomic::Ordering;
+
+use crate::blocks::{Blocks, ROOT};
+use crate::error::{OpenError, damaged};
+use crate::header::{BODY, Description, PARAMETERS, Root};
+use crate::region::{Plain, Region, WORD, load_bytes};
+use crate::schema::{Kind, TypeOf};
+use crate::versions::Versions;
+
+use slots::Layout;
+use table::{Broken, GENERATIONS, HOT, MAX_LOG2, Shape, Table};
+
+/// The fewest slots that a table begins with, as a power of two.
+const MIN_LOG2: u32 = 4;
+
+/// A hash map of plain keys and values in persistent memory, where each change is old or new after a crash
+/// (SPEC H32).
+///
+/// It begins with room for as many keys as is said when it is made, and doubles in a further block when that
+/// is used up. Two keys are the same when their bytes are. References from [`Map::get`] point into the
+/// block.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use refrain_data::{Map, memory::Scratch};
+/// # let blocks = Scratch::new()?;
+/// // In an actor: `refrain::named("stock", refrain::HR_GROUP_KEY)`.
+/// let mut stock = Map::<u64, [u32; 4]>::open(blocks, 100)?;
+/// stock.insert(&7, &[1, 2, 3, 4])?;
+/// stock.update(&7, |counts| counts[0] += 1)?;
+/// assert_eq!(stock.get(&7), Some(&[2, 2, 3, 4]));
+/// assert_eq!(stock.remove(&7), Some([2, 2, 3, 4]));
+/// assert!(stock.is_empty());
+/// # Ok(()) }
+/// ```
+pub struct Map<K, V> {
+    table: Table<K>,
+    root: Root,
+    blocks: Box<dyn Blocks>,
+    of: PhantomData<V>,
+}
+
+/// Why a map was not changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MapError {
+    /// It is full, and there was no memory to grow into.
+    #[error("the map is full and cannot grow: {0}")]
+    Full(#[source] OpenError),
+    /// It holds what no version of this library writes.
+    #[error("the map is damaged; free its blocks")]
+    Damaged,
+}
+
+impl From<Broken> for MapError {
+    fn from(_: Broken) -> Self {
+        Self::Damaged
+    }
+}
+
+fn layout_of<K: Plain>(size: usize, align: usize) -> Option<Layout> {
+    Layout::new((size_of::<K>(), align_of::<K>()), (size, align))
+}
+
+impl Shape {
+    fn parameters(self) -> [u64; PARAMETERS] {
+        let mut parameters = [0; PARAMETERS];
+        parameters[0] = u64::from(self.set);
+        parameters[1] = u64::from(self.log2);
+        parameters
+    }
+
+    /// As a description says, which may say anything.
+    fn read(parameters: &[u64; PARAMETERS], layout: Layout) -> Result<Self, OpenError> {
+        match (parameters[0], parameters[1]) {
+            (set @ 0..=1, log2) if log2 <= u64::from(MAX_LOG2) => Ok(Self {
+                layout,
+                log2: log2 as u32,
+                set: set as u32,
+            }),
+            _ => Err(damaged("its size is none that it can have")),
+        }
+    }
+
+    fn hot(self, root: &Region) -> Result<Region, OpenError> {
+        let at = BODY + self.set as usize * HOT;
+        root.part(at, HOT).ok_or(damaged("its root is too small"))
+    }
+}
+
+/// Slots for `capacity` keys and one to spare, as a power of two.
+fn log2_for(capacity: usize) -> u32 {
+    let slots = capacity.saturating_add(1).checked_next_power_of_two();
+    slots
+        .map_or(MAX_LOG2, usize::trailing_zeros)
+        .clamp(MIN_LOG2, MAX_LOG2)
+}
+
+impl<K: Plain, V: Plain> Map<K, V> {
+    /// Opens the map. A new one has room for `capacity` keys before it grows; where there is one, the number
+    /// means nothing.
+    ///
+    /// # Errors
+    /// [`OpenError`]: no memory, something else is there, another actor writes it.
+    pub fn open(blocks: impl Blocks + 'static, capacity: usize) -> Result<Self, OpenError> {
+        Self::open_with(blocks, Versions::default(), capacity)
+    }
+
+    /// Opens the map as the newest of `versions`, bringing all values of an older one up to date, at
+    /// once as far as a crash can tell. For that time there is memory for both.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open_with(
+        blocks: impl Blocks + 'static,
+        versions: Versions<V>,
+        capacity: usize,
+    ) -> Result<Self, OpenError> {
+        crate::region::check_align::<K>()?;
+        crate::region::check_align::<V>()?;
+        let mut blocks: Box<dyn Blocks> = Box::new(blocks);
+        let layout = layout_of::<K>(size_of::<V>(), align_of::<V>());
+        let layout = layout.ok_or(damaged("entries too large for any memory"))?;
+        let asked = versions.schema(Kind::Map, Some(TypeOf::of::<K>()));
+        let root = Root::claim(crate::blocks::get(&mut *blocks, 0, ROOT)?, &*blocks)?;
+        let table = match root.current()? {
+            None => {
+                let (log2, set) = (log2_for(capacity), 0);
+                let shape = Shape { layout, log2, set };
+                let table = Table::create(shape, shape.hot(root.region())?, &mut *blocks)?;
+                root.begin(&Description {
+                    schema: asked,
+                    parameters: shape.parameters(),
+                });
+                table
+            }
+            Some(has) if has.schema.fingerprint == asked.fingerprint => {
+                let shape = Shape::read(&has.parameters, layout)?;
+                Table::open(shape, shape.hot(root.region())?, &mut *blocks)?
+            }
+            Some(has) => migrate(&root, &mut *blocks, &versions, has, layout)?,
+        };
+        if root.is_moving() {
+            let other = table.other_set();
+            for generation in 0..GENERATIONS {
+                crate::blocks::free(&mut *blocks, other.block(generation))?;
+            }
+            root.set_moving(false);
+        }
+        Ok(Self {
+            table,
+            root,
+            blocks,
+            of: PhantomData,
+        })
+    }
+
+    /// The value of a key.
+    #[must_use]
+    #[inline]
+    pub fn get(&self, key: &K) -> Option<&V> {
+        self.table.slots.value(self.table.find(key)?)
+    }
+
+    /// Whether the key is there.
+    #[must_use]
+    pub fn contains_key(&self, key: &K) -> bool {
+        self.table.find(key).is_some()
+    }
+
+    /// How many keys there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        usize::try_from(self.table.len()).unwrap_or(usize::MAX)
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Gives the key this value; whether it had one before.
+    ///
+    /// # Errors
+    /// [`MapError::Full`] when it cannot grow; the map is as it was.
+    pub fn insert(&mut self, key: &K, value: &V) -> Result<bool, MapError> {
+        if size_of::<V>() <= WORD
+            && let Some(slot) = self.table.find(key)
+        {
+            let new = word_of(value);
+            self.store_word(slot, new)?;
+            return Ok(true);
+        }
+        if !self.table.has_room() && !self.contains_key(key) {
+            let grown = self.table.grow(&mut *self.blocks);
+            grown.map_err(MapError::Full)?;
+        }
+        let had = self.table.put(key, |slots, slot, old| {
+            let place: &mut V = slots.value_mut(slot)?;
+            place.as_mut_bytes().copy_from_slice(value.as_bytes());
+            Some(old.is_some())
+        })?;
+        Ok(had)
+    }
+
+    /// Changes the value of a key, if it is there: `change` gets a copy, which becomes the value when it
+    /// returns. After a panic or a crash in `change` the value is what it was.
+    ///
+    /// # Errors
+    /// [`MapError::Damaged`].
+    pub fn update<R>(
+        &mut self,
+        key: &K,
+        change: impl FnOnce(&mut V) -> R,
+    ) -> Result<Option<R>, MapError> {
+        let Some(slot) = self.table.find(key) else {
+            return Ok(None);
+        };
+        if size_of::<V>() <= WORD {
+            let old = self.table.slots.value::<V>(slot).ok_or(Broken)?;
+            let mut value = V::new_zeroed();
+            value.as_mut_bytes().copy_from_slice(old.as_bytes());
+            let result = change(&mut value);
+            self.store_word(slot, word_of(&value))?;
+            return Ok(Some(result));
+        }
+        let result = self.table.put(key, |slots, slot, old| {
+            let from = slots.value_words(old?, size_of::<V>())?;
+            let to = slots.value_words(slot, size_of::<V>())?;
+            for (from, to) in from.iter().zip(to) {
+                to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+            }
+            Some(change(slots.value_mut(slot)?))
+        })?;
+        Ok(Some(result))
+    }
+
+    /// Takes a key out, with its value.
+    pub fn remove(&mut self, key: &K) -> Option<V> {
+        let slot = self.table.remove(key)?;
+        let mut value = V::new_zeroed();
+        let words = self.table.slots.value_words(slot, size_of::<V>())?;
+        load_bytes(words, value.as_mut_bytes());
+        Some(value)
+    }
+
+    /// Every key with its value, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+        let slots = &self.table.slots;
+        self.table
+            .iter()
+            .filter_map(|slot| Some((slots.key(slot)?, slots.value(slot)?)))
+    }
+
+    /// Writes the map to the bank's storage, and waits for that: for a bank on a disk, against a failure of the
+    /// power. A crash of the program needs none.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn sync(&self) -> std::io::Result<()> {
+        self.table.sync()?;
+        self.root.region().sync()
+    }
+
+    /// A value of up to a word is replaced where it is, by one store.
+    fn store_word(&mut self, slot: u32, value: u64) -> Result<(), Broken> {
+        let words = self.table.slots.value_words(slot, size_of::<V>());
+        if let Some(word) = words.ok_or(Broken)?.first() {
+            crate::order::publish(word, value);
+        }
+        Ok(())
+    }
+}
+
+/// A value of up to a word as one.
+fn word_of<V: Plain>(value: &V) -> u64 {
+    let mut word = [0; WORD];
+    word[..size_of::<V>()].copy_from_slice(value.as_bytes());
+    u64::from_ne_bytes(word)
+}
+
+/// Makes a table of today's values from one of older values, in the other set of blocks.
+fn migrate<K: Plain, V: Plain>(
+    root: &Root,
+    blocks: &mut dyn Blocks,
+    versions: &Versions<V>,
+    has: Description,
+    layout: Layout,
+) -> Result<Table<K>, OpenError> {
+    let convert = versions.migration(has.schema.clone(), Kind::Map, Some(TypeOf::of::<K>()))?;
+    let number = |number: u64| usize::try_from(number).ok();
+    let (size, align) = (number(has.schema.size), number(has.schema.align));
+    let old_layout = size.zip(align).and_then(|(size, align)| layout_of::<K>(size, align));
+    let (Some(size), Some(old_layout)) = (size, old_layout) else {
+        return Err(damaged("its values have a size that none have"));
+    };
+    let old_shape = Shape::read(&has.parameters, old_layout)?;
+    let old = Table::<K>::open(old_shape, old_shape.hot(root.region())?, blocks)?;
+    let shape = Shape {
+        layout,
+        log2: log2_for(usize::try_from(old.len()).unwrap_or(usize::MAX)),
+        set: 1 - old_shape.set,
+    };
+    root.set_moving(true);
+    let mut new = Table::<K>::create(shape, shape.hot(root.region())?, blocks)?;
+    let mut bytes = vec![0; size];
+    for slot in old.iter() {
+        let entry = old.slots.key::<K>(slot).zip(old.slots.value_words(slot, size));
+        let (key, words) = entry.ok_or(damaged("an entry lies outside"))?;
+        load_bytes(words, &mut bytes);
+        let value = convert(&bytes);
+        let put = new.put(key, |slots, slot, _| {
+            let place: &mut V = slots.value_mut(slot)?;
+            place.as_mut_bytes().copy_from_slice(value.as_bytes());
+            Some(())
+        });
+        put.map_err(|Broken| damaged("it holds more than it says"))?;
+    }
+    root.succeed(&Description {
+        schema: versions.schema(Kind::Map, Some(TypeOf::of::<K>())),
+        parameters: shape.parameters(),
+    });
+    Ok(new)
+}
+
+impl<K: Plain, V: Plain> fmt::Debug for Map<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Map of {} entries in {:?}", self.len(), self.root.region())
+    }
+}
