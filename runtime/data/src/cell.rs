@@ -172,8 +172,8 @@ impl<T: Plain> Cell<T> {
             }
             Some(has) => {
                 let old_place = Place::read(&has.parameters)?;
-                let convert = versions.migration(has.schema.clone(), Kind::Cell, None)?;
-                let size = usize::try_from(has.schema.size).map_err(|_| damaged("its size"))?;
+                let (old, convert) = versions.migration(has.schema, Kind::Cell, None)?;
+                let size = old.size;
                 let old_len = body_len(size);
                 let old = old_place.body(root.region(), blocks, old_len)?;
                 let mut bytes = vec![0; size];

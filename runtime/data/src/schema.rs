@@ -89,8 +89,8 @@ pub const NAME_MAX: usize = 96;
 #[derive(Clone, Copy, Debug)]
 pub struct TypeOf {
     name: &'static str,
-    size: u64,
-    align: u64,
+    pub(crate) size: usize,
+    pub(crate) align: usize,
 }
 
 impl TypeOf {
@@ -99,8 +99,8 @@ impl TypeOf {
     pub fn of<T: 'static>() -> Self {
         Self {
             name: type_name::<T>(),
-            size: size_of::<T>() as u64,
-            align: align_of::<T>() as u64,
+            size: size_of::<T>(),
+            align: align_of::<T>(),
         }
     }
 }
@@ -120,7 +120,7 @@ impl Schema {
             None => value.name.to_owned(),
         };
         let numbers = [u64::from(kind.number()), u64::from(version)];
-        let types = key.iter().chain([&value]).flat_map(|t| [t.size, t.align]);
+        let types = key.iter().chain([&value]).flat_map(|t| [t.size as u64, t.align as u64]);
         let fingerprint = numbers
             .into_iter()
             .chain(types)
@@ -133,8 +133,8 @@ impl Schema {
             kind,
             version,
             name,
-            size: value.size,
-            align: value.align,
+            size: value.size as u64,
+            align: value.align as u64,
             fingerprint,
         }
     }

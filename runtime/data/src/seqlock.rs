@@ -1,12 +1,15 @@
-//! One writer, two slots, any number of readers: the protocol of [`Cell`](crate::Cell).
+//! One writer and any number of readers: the protocols of [`Cell`](crate::Cell) and of [`Log`](crate::Log).
 //!
 //! Written over a trait so that the tests can run these very lines under a model checker. It must never
 //! make the writer wait.
 //!
-//! The sequence counts publications; its lowest bit says which slot holds the value. The writer fills the
+//! A cell has two slots. The sequence counts publications; its lowest bit says which slot holds the value. The writer fills the
 //! other slot and then stores the next sequence. A reader copies the slot that the sequence names, and looks
 //! at the sequence again: where it has not moved, the writer was filling the *other* slot all the time. A
 //! writer that crashes leaves the sequence as it is, so readers are never stuck.
+//!
+//! A log has a slot more than it holds. The count of all records is its sequence: a reader copies a record
+//! that it covers, and looks at the count again: where that still covers it, the writer has not come round.
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
@@ -64,4 +67,40 @@ pub fn before_filling<W: Word>() {
 pub fn flip<W: Word>(sequence: &W) {
     let next = sequence.load(Ordering::Relaxed).wrapping_add(1);
     sequence.store(next, Ordering::Release);
+}
+
+/// What a reader has got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// The record.
+    Whole,
+    /// Nothing: it was not appended yet.
+    NotYet,
+    /// Nothing, or a part: it is older than the oldest.
+    Gone {
+        /// The number of the oldest record.
+        oldest: u64,
+    },
+}
+
+/// Takes record `at` by `copy`: the protocol of readers, over any words, so that it can be model-checked.
+pub fn take<W: Word>(
+    count: &W,
+    at: u64,
+    oldest: impl Fn(u64) -> u64,
+    copy: impl FnOnce(),
+) -> Taken {
+    let next = count.load(Ordering::Acquire);
+    if next <= at {
+        return Taken::NotYet;
+    }
+    if oldest(next) <= at {
+        copy();
+    }
+    // If the copy saw a word of a later record, then this load sees that the record was given up.
+    W::fence(Ordering::Acquire);
+    match oldest(count.load(Ordering::Relaxed)) {
+        oldest if oldest > at => Taken::Gone { oldest },
+        _ => Taken::Whole,
+    }
 }

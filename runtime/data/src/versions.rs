@@ -48,7 +48,8 @@ impl<T: Plain> Versions<T> {
         Schema::new(kind, self.version, key, TypeOf::of::<T>())
     }
 
-    /// What brings a structure of schema `has` up to date.
+    /// What brings a structure of schema `has` up to date, and the type of its values: as the program knows it, for
+    /// what the block says of sizes is not to be trusted.
     ///
     /// # Errors
     /// That there is nothing.
@@ -57,12 +58,12 @@ impl<T: Plain> Versions<T> {
         has: Schema,
         kind: Kind,
         key: Option<TypeOf>,
-    ) -> Result<&Convert<T>, OpenError> {
+    ) -> Result<(TypeOf, &Convert<T>), OpenError> {
         let fits = |(version, old, _): &&(u32, TypeOf, Convert<T>)| {
             Schema::new(kind, *version, key, *old).fingerprint == has.fingerprint
         };
         match self.older.iter().find(fits) {
-            Some((_, _, convert)) => Ok(convert),
+            Some((_, old, convert)) => Ok((*old, convert)),
             None => Err(unlike(has, self.schema(kind, key))),
         }
     }

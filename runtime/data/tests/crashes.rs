@@ -5,7 +5,7 @@ use std::fmt::Debug;
 
 use refrain_data::memory::Scratch;
 use refrain_data::{ByteLog, Cell, Log, Map, Versions};
-use refrain_step::{Report, crash_everywhere};
+use refrain_step::{Report, crash_everywhere, done_stepping};
 
 /// Two memories of one size: one to work on, one to recover in.
 struct Memories {
@@ -45,7 +45,11 @@ type Value = [u8; 100];
 #[test]
 fn h32_a_cell_is_old_or_new_after_a_crash_at_any_instruction() {
     let memories = Memories::of(0, 0);
-    let read = |blocks| Cell::<Value>::open(blocks).map(|cell| *cell.get()).ok();
+    let read = |blocks| {
+        let cell = Cell::<Value>::open(blocks).ok()?;
+        done_stepping();
+        Some(*cell.get())
+    };
     let mut cell = Cell::<Value>::open(memories.work.clone()).unwrap();
     for round in 1..=3 {
         memories.try_all("Cell::set", || cell.set(&[round; 100]), read);
@@ -97,6 +101,7 @@ type Entries = Vec<(u64, [u8; 20])>;
 
 fn entries<const SIZE: usize>(blocks: Scratch) -> Option<Vec<(u64, [u8; SIZE])>> {
     let map = Map::<u64, [u8; SIZE]>::open(blocks, 0).ok()?;
+    done_stepping();
     let mut all: Vec<_> = map.iter().map(|(key, value)| (*key, *value)).collect();
     all.sort_unstable();
     assert_eq!((all.len(), all.len()), (map.len(), map.iter().count()));
@@ -170,8 +175,9 @@ fn h32_a_map_is_made_grows_and_is_migrated_as_a_whole() {
         Map::<u64, [u8; 30]>::open_with(blocks, versions, 0)
     };
     let read = |blocks: Scratch| {
-        let old = entries::<20>(blocks.clone()).map(|all| all.len());
+        let old = Map::<u64, [u8; 20]>::open(blocks.clone(), 0).map(|map| map.len()).ok();
         let map = open(blocks).unwrap();
+        done_stepping();
         let right = |(key, value): (&u64, &[u8; 30])| *value == [*key as u8; 30];
         (old, map.len(), map.iter().all(right))
     };
@@ -184,12 +190,13 @@ fn h32_a_log_is_old_or_new_after_a_crash_at_any_instruction() {
     let memories = Memories::of(2, 4096);
     let read = |blocks| {
         let log = Log::<[u8; 20]>::open(blocks, 3).ok()?;
+        done_stepping();
         Some((log.first(), log.iter().copied().collect::<Vec<_>>()))
     };
     let make = || drop(Log::<[u8; 20]>::open(memories.work.clone(), 3).unwrap());
     memories.try_all("making a Log", make, read);
     for round in 0..6 {
-        let mut log = Log::open(memories.work.next_life(), 3).unwrap();
+        let mut log = Log::<[u8; 20]>::open(memories.work.next_life(), 3).unwrap();
         memories.try_all("Log::append", || log.append(&[round; 20]), read);
     }
     let open = |blocks| {
@@ -197,8 +204,9 @@ fn h32_a_log_is_old_or_new_after_a_crash_at_any_instruction() {
         Log::open_with(blocks, versions, 2).unwrap()
     };
     let read = |blocks: Scratch| {
-        let old = read(blocks.clone());
+        let old = Log::<[u8; 20]>::open(blocks.clone(), 3).map(|log| (log.first(), log.len())).ok();
         let log = open(blocks);
+        done_stepping();
         (old, log.first(), log.iter().copied().collect::<Vec<_>>())
     };
     memories.try_all("migrating a Log", || drop(open(memories.work.next_life())), read);
@@ -210,6 +218,7 @@ fn h32_a_log_of_bytes_is_old_or_new_after_a_crash_at_any_instruction() {
     let memories = Memories::of(1, 4096);
     let read = |blocks| {
         let log = ByteLog::open(blocks, 100).ok()?;
+        done_stepping();
         Some((log.first(), log.iter().collect::<Vec<_>>()))
     };
     let make = || drop(ByteLog::open(memories.work.clone(), 100).unwrap());

@@ -5,10 +5,13 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::process::{Pid, WaitOptions, WaitStatus};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
+
+/// Whether this is a child under single-step.
+static STEPPED: AtomicBool = AtomicBool::new(false);
 
 /// Exit status of a child whose operation panicked.
 const PANICKED: i32 = 101;
@@ -165,6 +168,7 @@ fn fork(operation: impl FnOnce()) -> io::Result<Child> {
 fn run_stopped(operation: impl FnOnce()) -> ! {
     // SAFETY: takes no memory; the parent becomes the tracer.
     let traced = unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) };
+    STEPPED.store(true, Ordering::Relaxed);
     let mut code = PANICKED;
     if traced == 0 {
         // SAFETY: stops this child until its tracer lets it go on.
@@ -173,6 +177,18 @@ fn run_stopped(operation: impl FnOnce()) -> ! {
             code = 0;
         }
     }
+    end(code)
+}
+
+fn end(code: i32) -> ! {
     // SAFETY: ends the child at once; nothing runs behind it.
     unsafe { libc::_exit(code) }
+}
+
+/// Says that what is to be stepped is done: a child under single-step ends here, whoever else calls it goes on. A
+/// recovery that is followed by a look at everything calls it in between, and saves the steps.
+pub fn done_stepping() {
+    if STEPPED.load(Ordering::Relaxed) {
+        end(0);
+    }
 }

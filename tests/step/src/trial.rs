@@ -49,7 +49,7 @@ impl fmt::Display for Report {
 
 /// How many recoveries of one operation are stepped, evenly spread over those that write: each takes as long as the
 /// operation itself.
-const RECOVERIES: usize = 6;
+const RECOVERIES: usize = 3;
 
 /// How many torn states are told.
 const TOLD: usize = 8;

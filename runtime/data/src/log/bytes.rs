@@ -128,7 +128,15 @@ impl ByteRing {
     fn span(&self) -> Span {
         let slot = seqlock::slot_of(self.sequence().load(Ordering::Relaxed));
         let words = self.spans()[slot];
-        Span::of(std::array::from_fn(|at| words[at].load(Ordering::Relaxed)))
+        let span = Span::of(std::array::from_fn(|at| words[at].load(Ordering::Relaxed)));
+        self.checked(span).unwrap_or(Span::of([0; 4]))
+    }
+
+    /// A span as it can be: no longer than the ring, and far from the end of all places.
+    pub(super) fn checked(&self, span: Span) -> Option<Span> {
+        let len = span.end.checked_sub(span.begin)?;
+        let whole = span.begin.is_multiple_of(8) && span.end.is_multiple_of(8);
+        (whole && len <= self.size && span.end <= u64::MAX / 2).then_some(span)
     }
 
     fn publish(&self, span: Span) {
@@ -145,7 +153,7 @@ impl ByteRing {
     }
 
     fn word(&self, place: u64) -> &AtomicU64 {
-        let word = self.body.word(self.offset(place / 8 * 8));
+        let word = self.body.word(self.offset(place));
         word.expect("the body was taken for the ring")
     }
 

@@ -55,7 +55,7 @@ impl ByteLogReader {
             place,
             number,
         };
-        if let Some(span) = reader.span() {
+        if let Ok(span) = reader.span() {
             (reader.place, reader.number) = (span.begin, span.first);
         }
         Ok(reader)
@@ -73,7 +73,7 @@ impl ByteLogReader {
     /// [`FollowError::Overtaken`] when the writer was faster, and the reader goes on at the oldest record.
     #[expect(clippy::should_implement_trait, reason = "an iterator ends, a log goes on")]
     pub fn next(&mut self) -> Result<Option<Vec<u8>>, FollowError> {
-        let span = self.span().ok_or(FollowError::Restless)?;
+        let span = self.span()?;
         if span.begin > self.place {
             return Err(self.overtaken(span));
         }
@@ -87,7 +87,7 @@ impl ByteLogReader {
         });
         // If anything above was of a later record, then this sees that the one here was given up.
         fence(Ordering::Acquire);
-        let now = self.span().ok_or(FollowError::Restless)?;
+        let now = self.span()?;
         if now.begin > self.place {
             return Err(self.overtaken(now));
         }
@@ -103,14 +103,16 @@ impl ByteLogReader {
         FollowError::Overtaken { lost }
     }
 
-    /// Where the log is, at some moment; `None` when the writer never rests.
-    fn span(&self) -> Option<Span> {
-        (0..TRIES).find_map(|_| {
+    /// Where the log is, at some moment.
+    fn span(&self) -> Result<Span, FollowError> {
+        let taken = (0..TRIES).find_map(|_| {
             let mut words = [0; 4];
             let copied = seqlock::try_copy(self.ring.sequence(), self.ring.spans(), |at, word| {
                 words[at] = word;
             });
             copied.map(|()| Span::of(words))
-        })
+        });
+        let span = taken.ok_or(FollowError::Restless)?;
+        self.ring.checked(span).ok_or(FollowError::Damaged)
     }
 }

@@ -270,8 +270,8 @@ fn migrate<T: Plain>(
     has: Description,
     slots: u64,
 ) -> Result<(Shape, Ring), OpenError> {
-    let convert = versions.migration(has.schema.clone(), Kind::Log, None)?;
-    let size = usize::try_from(has.schema.size).map_err(|_| damaged("its size"))?;
+    let (old, convert) = versions.migration(has.schema, Kind::Log, None)?;
+    let size = old.size;
     let old_shape = Shape::read(&has.parameters)?;
     let old = old_shape.ring(blocks, size)?;
     let set = 1 - old_shape.set;

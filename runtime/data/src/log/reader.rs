@@ -12,7 +12,7 @@ use crate::header::{self, Description};
 use crate::log::{Ring, Shape, check_record};
 use crate::region::{Plain, Region, load_bytes};
 use crate::schema::Kind;
-use crate::seqlock::Word;
+use crate::seqlock::{Taken, take};
 use crate::versions::{Versions, unlike};
 
 /// Reads the records of a [`Log`](crate::Log) one after the other, also while they are appended. Any number of readers,
@@ -114,37 +114,3 @@ impl<T: Plain> LogReader<T> {
         }
     }
 }
-
-/// What a reader has got.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Taken {
-    /// The record.
-    Whole,
-    /// Nothing: it was not appended yet.
-    NotYet,
-    /// Nothing, or a part: it is older than the oldest.
-    Gone { oldest: u64 },
-}
-
-/// Takes record `at` by `copy`: the protocol of readers, over any words, so that it can be model-checked.
-pub(crate) fn take<W: Word>(
-    count: &W,
-    at: u64,
-    oldest: impl Fn(u64) -> u64,
-    copy: impl FnOnce(),
-) -> Taken {
-    let next = count.load(Ordering::Acquire);
-    if next <= at {
-        return Taken::NotYet;
-    }
-    if oldest(next) <= at {
-        copy();
-    }
-    // If the copy saw a word of a later record, then this load sees that the record was given up.
-    W::fence(Ordering::Acquire);
-    match oldest(count.load(Ordering::Relaxed)) {
-        oldest if oldest > at => Taken::Gone { oldest },
-        _ => Taken::Whole,
-    }
-}
-

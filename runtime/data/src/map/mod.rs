@@ -300,13 +300,9 @@ fn migrate<K: Plain, V: Plain>(
     has: Description,
     layout: Layout,
 ) -> Result<Table<K>, OpenError> {
-    let convert = versions.migration(has.schema.clone(), Kind::Map, Some(TypeOf::of::<K>()))?;
-    let number = |number: u64| usize::try_from(number).ok();
-    let (size, align) = (number(has.schema.size), number(has.schema.align));
-    let old_layout = size.zip(align).and_then(|(size, align)| layout_of::<K>(size, align));
-    let (Some(size), Some(old_layout)) = (size, old_layout) else {
-        return Err(damaged("its values have a size that none have"));
-    };
+    let (old, convert) = versions.migration(has.schema, Kind::Map, Some(TypeOf::of::<K>()))?;
+    let size = old.size;
+    let old_layout = layout_of::<K>(size, old.align).ok_or(damaged("values too large"))?;
     let old_shape = Shape::read(&has.parameters, old_layout)?;
     let old = Table::<K>::open(old_shape, old_shape.hot(root.region())?, blocks)?;
     let shape = Shape {
