@@ -86,11 +86,11 @@ pub(super) fn taken(len: usize) -> u64 {
 }
 
 impl ByteRing {
-    /// A ring for `capacity` bytes of records, lengths included, and one more of the longest. A record that begins
-    /// at the ring's start leaves up to as much unused.
+    /// A ring for `capacity` bytes of records, lengths included, and one more of the longest. Where a record
+    /// begins at the ring's start, up to as much stays unused: behind the newest record, or among the others.
     fn size_for(capacity: usize) -> Option<(usize, usize)> {
         let longest = (capacity / PART).checked_next_multiple_of(WORD)?.max(LINE);
-        let spare = longest.checked_mul(2)?.checked_add(2 * WORD)?;
+        let spare = longest.checked_add(WORD)?.checked_mul(3)?;
         let size = capacity.checked_next_multiple_of(WORD)?.max(LINE).checked_add(spare)?;
         (size < usize::MAX / 2).then_some((size, longest))
     }
