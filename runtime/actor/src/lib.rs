@@ -18,6 +18,9 @@
 //! }
 //! ```
 //!
+//! What is more than a word goes into a structure that a crash leaves old or new, never in between: see
+//! [`named`].
+//!
 //! The first call of anything here attaches to the site that runs the actor; [`attach`] does it
 //! by itself. A program that was started by hand gets [`AttachError::NotAnActor`]. Requests of
 //! a life are carried out one at a time, in turn; all calls may be made from any thread, and only
@@ -28,6 +31,7 @@
 
 mod attach;
 mod block;
+pub mod data;
 mod exec;
 mod group;
 mod image;
@@ -40,6 +44,9 @@ mod tests;
 
 pub use attach::{Actor, AttachError, attach};
 pub use block::{Block, PlaceError};
+pub use data::{
+    ByteLog, ByteLogReader, Cell, CellReader, Log, LogReader, Map, Plain, Versions, named,
+};
 pub use exec::{Exec, ExecError, StdioFd, hrfexec};
 pub use group::{
     HrError, capability_of, exit_clean, hr_exit_hdl, hr_get_actor_group, hr_kill_group, life,

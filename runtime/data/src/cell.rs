@@ -180,6 +180,10 @@ impl<T: Plain> Cell<T> {
                 crate::region::load_bytes(slot(&old, current(&old), size), &mut bytes);
                 let place = Place::beside(Some((old_place, old_len)), len);
                 root.set_moving(true);
+                if place.block != 0 {
+                    // What is there is left over from a migration that was cut, and may have another size.
+                    crate::blocks::free(blocks, place.block)?;
+                }
                 fill(&place.body(root.region(), blocks, len)?, &convert(&bytes));
                 let parameters = place.parameters();
                 root.succeed(&Description {

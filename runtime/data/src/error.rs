@@ -32,7 +32,9 @@ pub enum OpenError {
         needs: usize,
     },
     /// Values that cannot be kept where they must be.
-    #[error("values are aligned to {align} bytes, and {most} is the most that is kept here; lower the alignment")]
+    #[error(
+        "values are aligned to {align} bytes, and {most} is the most that is kept here; lower the alignment"
+    )]
     Alignment {
         /// The alignment of the type.
         align: usize,
@@ -40,10 +42,14 @@ pub enum OpenError {
         most: usize,
     },
     /// Something else is in the block.
-    #[error("the block holds no structure, but bytes {0:#018x} at its start; open it by its own program, or free it")]
+    #[error(
+        "the block holds no structure, but bytes {0:#018x} at its start; open it by its own program, or free it"
+    )]
     NoStructure(u64),
     /// A structure as another version of this library lays it out.
-    #[error("the block has format {has}, this library knows {knows}; use the library that wrote it, or free it")]
+    #[error(
+        "the block has format {has}, this library knows {knows}; use the library that wrote it, or free it"
+    )]
     Format {
         /// The format's number.
         has: u64,
@@ -73,7 +79,9 @@ pub enum OpenError {
     #[error("the block holds nothing yet; open it when its writer has")]
     NotYet,
     /// Another actor has it open for writing.
-    #[error("the structure is being written by the life with aid {aid}; it has one writer at a time")]
+    #[error(
+        "the structure is being written by the life with aid {aid}; it has one writer at a time"
+    )]
     Busy {
         /// The aid of that life.
         aid: u64,
@@ -117,7 +125,9 @@ pub enum ReadError {
 #[non_exhaustive]
 pub enum FollowError {
     /// The writer was faster: records are gone, and the reader is at the oldest one that is left.
-    #[error("{lost} records were dropped before they were read; go on, and read more often or enlarge the log")]
+    #[error(
+        "{lost} records were dropped before they were read; go on, and read more often or enlarge the log"
+    )]
     Overtaken {
         /// How many records were not read.
         lost: u64,

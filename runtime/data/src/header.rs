@@ -137,9 +137,8 @@ pub fn read(region: &Region) -> Result<Option<Description>, OpenError> {
 pub(crate) fn is_still(region: &Region, description: &Description) -> bool {
     let active = usize::try_from(load(region, AT_ACTIVE)).unwrap_or(usize::MAX);
     AT_DESCRIPTIONS.get(active).is_some_and(|at| {
-        let same = |(index, number): (usize, &u64)| {
-            load(region, at + NUMBERS + index * WORD) == *number
-        };
+        let same =
+            |(index, number): (usize, &u64)| load(region, at + NUMBERS + index * WORD) == *number;
         load(region, at + FINGERPRINT) == description.schema.fingerprint
             && description.parameters.iter().enumerate().all(same)
     })

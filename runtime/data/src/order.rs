@@ -25,4 +25,3 @@ pub(crate) fn publish(word: &AtomicU64, value: u64) {
     word.store(value, Ordering::Release);
     compiler_fence(Ordering::SeqCst);
 }
-

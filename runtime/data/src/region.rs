@@ -151,7 +151,28 @@ impl Region {
             return None;
         }
         let first = offset / WORD;
-        self.words.get(first..first.checked_add(len.div_ceil(WORD))?)
+        self.words
+            .get(first..first.checked_add(len.div_ceil(WORD))?)
+    }
+
+    /// All of its words.
+    #[must_use]
+    #[inline]
+    pub(crate) fn all(&self) -> &[AtomicU64] {
+        self.words
+    }
+
+    /// Copies a `T` from one place in a region to another; `None` when one of them is outside. The two may be one.
+    ///
+    /// # Safety
+    /// No reference to what is written lives.
+    #[inline]
+    pub(crate) unsafe fn copy<T: Plain>(from: (&Self, usize), to: (&Self, usize)) -> Option<()> {
+        let (from, to) = (from.0.place::<T>(from.1)?, to.0.place::<T>(to.1)?);
+        // SAFETY: both are inside of mappings that the borrows keep, and aligned; any bytes are a T; that
+        // nobody looks at what is written is the caller's promise.
+        unsafe { std::ptr::copy(from, to, 1) };
+        Some(())
     }
 
     /// Copies a value out, word by word; `None` outside. What another writes meanwhile may show in part.
@@ -199,7 +220,10 @@ impl Region {
     /// # Safety
     /// As for [`Region::view`], and no other reference to it lives.
     #[inline]
-    #[expect(clippy::mut_from_ref, reason = "the memory is shared; who may change it is the caller's to know")]
+    #[expect(
+        clippy::mut_from_ref,
+        reason = "the memory is shared; who may change it is the caller's to know"
+    )]
     pub(crate) unsafe fn view_mut<T: Plain>(&self, offset: usize) -> Option<&mut T> {
         let place = self.place::<T>(offset)?;
         // SAFETY: as in `view`; the words are atomics, so writing through a shared borrow of them is

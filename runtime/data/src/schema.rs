@@ -120,7 +120,10 @@ impl Schema {
             None => value.name.to_owned(),
         };
         let numbers = [u64::from(kind.number()), u64::from(version)];
-        let types = key.iter().chain([&value]).flat_map(|t| [t.size as u64, t.align as u64]);
+        let types = key
+            .iter()
+            .chain([&value])
+            .flat_map(|t| [t.size as u64, t.align as u64]);
         let fingerprint = numbers
             .into_iter()
             .chain(types)

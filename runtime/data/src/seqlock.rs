@@ -48,7 +48,11 @@ pub fn slot_of(sequence: u64) -> usize {
 
 /// Copies the value, word by word; `None` when the writer came between, and what was copied is then
 /// no value.
-pub fn try_copy<W: Word>(sequence: &W, slots: [&[W]; 2], mut copy: impl FnMut(usize, u64)) -> Option<()> {
+pub fn try_copy<W: Word>(
+    sequence: &W,
+    slots: [&[W]; 2],
+    mut copy: impl FnMut(usize, u64),
+) -> Option<()> {
     let before = sequence.load(Ordering::Acquire);
     for (index, word) in slots[slot_of(before)].iter().enumerate() {
         copy(index, word.load(Ordering::Relaxed));

@@ -38,7 +38,10 @@ fn h32_opening_a_cell_as_another_type_names_both() {
     let error = Cell::<[u8; 8]>::open(blocks.clone()).unwrap_err();
     assert!(matches!(error, OpenError::OtherType { .. }), "{error:?}");
     let text = error.to_string();
-    assert!(text.contains("Cell<u64>") && text.contains("Cell<[u8; 8]>"), "{text}");
+    assert!(
+        text.contains("Cell<u64>") && text.contains("Cell<[u8; 8]>"),
+        "{text}"
+    );
     let error = Cell::<u64>::open_with(blocks.clone(), Versions::new(3), || 0).unwrap_err();
     assert!(matches!(error, OpenError::OtherVersion { .. }), "{error:?}");
     let error = CellReader::<i64>::open(blocks).unwrap_err();

@@ -90,7 +90,10 @@ fn migrate<const OLD: usize, const NEW: usize>(what: &str) {
         // Old or new: who opens it with the migration finds the new value in any case.
         let old = Cell::<[u8; OLD]>::open_with(blocks.clone(), Versions::new(1), || [0; OLD]);
         let old = old.map(|cell| *cell.get() == [7; OLD]).ok();
-        (old, open(blocks).map(|cell| *cell.get() == [8; NEW]).unwrap())
+        (
+            old,
+            open(blocks).map(|cell| *cell.get() == [8; NEW]).unwrap(),
+        )
     };
     let operation = || drop(open(memories.work.clone()).unwrap());
     memories.try_all(what, operation, read);
@@ -141,7 +144,10 @@ fn h32_a_map_is_old_or_new_after_a_crash_at_any_instruction() {
         };
         total.add(report);
         model.sort_unstable();
-        assert_eq!(entries::<20>(memories.work.next_life()), Some(model.clone()));
+        assert_eq!(
+            entries::<20>(memories.work.next_life()),
+            Some(model.clone())
+        );
     }
     println!("Map: {total}");
 }
@@ -150,9 +156,17 @@ fn h32_a_map_is_old_or_new_after_a_crash_at_any_instruction() {
 fn h32_a_map_of_words_is_old_or_new_after_a_crash_at_any_instruction() {
     let memories = Memories::of(1, 4096);
     let mut map = Map::<u64, [u8; 8]>::open(memories.work.clone(), 0).unwrap();
-    memories.try_all("Map::insert, a word", || drop(map.insert(&1, &[1; 8])), entries::<8>);
+    memories.try_all(
+        "Map::insert, a word",
+        || drop(map.insert(&1, &[1; 8])),
+        entries::<8>,
+    );
     let mut map = Map::<u64, [u8; 8]>::open(memories.work.next_life(), 0).unwrap();
-    memories.try_all("Map::insert, again", || drop(map.insert(&1, &[2; 8])), entries::<8>);
+    memories.try_all(
+        "Map::insert, again",
+        || drop(map.insert(&1, &[2; 8])),
+        entries::<8>,
+    );
     let update = || drop(map.update(&1, |value| *value = [3; 8]));
     memories.try_all("Map::update, a word", update, entries::<8>);
 }
@@ -175,7 +189,9 @@ fn h32_a_map_is_made_grows_and_is_migrated_as_a_whole() {
         Map::<u64, [u8; 30]>::open_with(blocks, versions, 0)
     };
     let read = |blocks: Scratch| {
-        let old = Map::<u64, [u8; 20]>::open(blocks.clone(), 0).map(|map| map.len()).ok();
+        let old = Map::<u64, [u8; 20]>::open(blocks.clone(), 0)
+            .map(|map| map.len())
+            .ok();
         let map = open(blocks).unwrap();
         done_stepping();
         let right = |(key, value): (&u64, &[u8; 30])| *value == [*key as u8; 30];
@@ -204,12 +220,18 @@ fn h32_a_log_is_old_or_new_after_a_crash_at_any_instruction() {
         Log::open_with(blocks, versions, 2).unwrap()
     };
     let read = |blocks: Scratch| {
-        let old = Log::<[u8; 20]>::open(blocks.clone(), 3).map(|log| (log.first(), log.len())).ok();
+        let old = Log::<[u8; 20]>::open(blocks.clone(), 3)
+            .map(|log| (log.first(), log.len()))
+            .ok();
         let log = open(blocks);
         done_stepping();
         (old, log.first(), log.iter().copied().collect::<Vec<_>>())
     };
-    memories.try_all("migrating a Log", || drop(open(memories.work.next_life())), read);
+    memories.try_all(
+        "migrating a Log",
+        || drop(open(memories.work.next_life())),
+        read,
+    );
     assert_eq!(read(memories.work.next_life()), (None, 4, vec![4, 5]));
 }
 

@@ -17,7 +17,9 @@ enum Op {
     Update(u64, u8),
     Remove(u64),
     /// The life ends: cleanly, or with the handle.
-    End { clean: bool },
+    End {
+        clean: bool,
+    },
     /// The life is killed inside the operation, after so many changes of the memory.
     Killed(Box<Op>, u32),
 }
@@ -73,7 +75,11 @@ fn on_model(model: &mut Entries, op: &Op) {
 fn entries(map: &Map<u64, Value>) -> Entries {
     let entries: Entries = map.iter().map(|(key, value)| (*key, *value)).collect();
     assert_eq!((entries.len(), map.iter().count()), (map.len(), map.len()));
-    assert!(entries.iter().all(|(key, value)| map.get(key) == Some(value)));
+    assert!(
+        entries
+            .iter()
+            .all(|(key, value)| map.get(key) == Some(value))
+    );
     entries
 }
 
@@ -246,7 +252,13 @@ proptest! {
 }
 
 fn hostile_word() -> impl Strategy<Value = u64> {
-    prop_oneof![any::<u64>(), 0..40_u64, Just(u64::MAX), Just(u64::MAX - 7), any::<u64>().prop_map(|word| word & 0x1f_0000_001f)]
+    prop_oneof![
+        any::<u64>(),
+        0..40_u64,
+        Just(u64::MAX),
+        Just(u64::MAX - 7),
+        any::<u64>().prop_map(|word| word & 0x1f_0000_001f)
+    ]
 }
 
 fn use_all(open: &mut (Map<u64, Value>, Log<Value>, ByteLog, Cell<Value>), keys: &[u64]) {
@@ -261,5 +273,10 @@ fn use_all(open: &mut (Map<u64, Value>, Log<Value>, ByteLog, Cell<Value>), keys:
         let _ = bytes.append(&vec![1; *key as usize]);
         cell.update(|value| value[0] = 1);
     }
-    let _ = (map.iter().count(), log.iter().count(), bytes.iter().count(), cell.get());
+    let _ = (
+        map.iter().count(),
+        log.iter().count(),
+        bytes.iter().count(),
+        cell.get(),
+    );
 }

@@ -33,7 +33,9 @@ struct Child(Pid);
 impl Drop for Child {
     fn drop(&mut self) {
         let _ = rustix::process::kill_process(self.0, rustix::process::Signal::KILL);
-        while let Ok(Some((_, status))) = rustix::process::waitpid(Some(self.0), WaitOptions::empty()) {
+        while let Ok(Some((_, status))) =
+            rustix::process::waitpid(Some(self.0), WaitOptions::empty())
+        {
             if status.exited() || status.signaled() {
                 return;
             }
@@ -98,7 +100,11 @@ pub fn step(
         }
         match status.stopping_signal() {
             Some(libc::SIGTRAP) => {}
-            other => return Err(io::Error::other(format!("the operation ended: {status:?} {other:?}"))),
+            other => {
+                return Err(io::Error::other(format!(
+                    "the operation ended: {status:?} {other:?}"
+                )));
+            }
         }
         stepped.instructions += 1;
         if changed(memory, &mut seen) {
@@ -146,7 +152,12 @@ fn single_step(pid: Pid) -> io::Result<()> {
     let (none, signal) = (std::ptr::null_mut::<libc::c_void>(), 0);
     // SAFETY: the child is traced by this thread and stopped; no memory of ours is passed.
     let result = unsafe {
-        libc::ptrace(libc::PTRACE_SINGLESTEP, pid.as_raw_nonzero().get(), none, signal)
+        libc::ptrace(
+            libc::PTRACE_SINGLESTEP,
+            pid.as_raw_nonzero().get(),
+            none,
+            signal,
+        )
     };
     if result == -1 {
         return Err(io::Error::last_os_error());

@@ -144,10 +144,14 @@ fn recover_everywhere<S: PartialEq + fmt::Debug>(
 ) -> io::Result<()> {
     lay(scratch, crash);
     let mut images = Vec::new();
-    let stepped = step(scratch, || drop(recover()), |now| {
-        images.push(now.to_vec());
-        true
-    })?;
+    let stepped = step(
+        scratch,
+        || drop(recover()),
+        |now| {
+            images.push(now.to_vec());
+            true
+        },
+    )?;
     if stepped.panicked {
         report.tell("recovery panicked under single-step".into());
     }

@@ -74,7 +74,9 @@ fn h32_a_recovery_that_takes_its_note_away_too_soon_is_torn() {
     let hasty = |words: &[AtomicU64]| {
         if words[3].swap(0, Relaxed) == 1 {
             let value = words[4].load(Relaxed);
-            [0, 1, 2].iter().for_each(|at| words[*at].store(value, Release));
+            [0, 1, 2]
+                .iter()
+                .for_each(|at| words[*at].store(value, Release));
         }
     };
     let write = |words: &[AtomicU64]| {
@@ -97,7 +99,10 @@ fn an_operation_may_be_killed_in_the_middle_and_a_panic_is_told() {
         left > 0
     });
     assert_eq!(stepped.unwrap().points, 3);
-    assert_eq!(work.iter().filter(|word| word.load(Relaxed) == 1).count(), 3);
+    assert_eq!(
+        work.iter().filter(|word| word.load(Relaxed) == 1).count(),
+        3
+    );
     let stepped = step(&work, || panic!("on purpose"), |_| true).unwrap();
     assert!(stepped.panicked);
 }

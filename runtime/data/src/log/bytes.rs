@@ -40,7 +40,9 @@ pub struct ByteLog {
 
 /// A record is longer than the log takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a record of {len} bytes, the log takes up to {longest}; make it larger, or split the record")]
+#[error(
+    "a record of {len} bytes, the log takes up to {longest}; make it larger, or split the record"
+)]
 pub struct TooLong {
     /// Its length in bytes.
     pub len: usize,
@@ -91,7 +93,10 @@ impl ByteRing {
     fn size_for(capacity: usize) -> Option<(usize, usize)> {
         let longest = (capacity / PART).checked_next_multiple_of(WORD)?.max(LINE);
         let spare = longest.checked_add(WORD)?.checked_mul(3)?;
-        let size = capacity.checked_next_multiple_of(WORD)?.max(LINE).checked_add(spare)?;
+        let size = capacity
+            .checked_next_multiple_of(WORD)?
+            .max(LINE)
+            .checked_add(spare)?;
         (size < usize::MAX / 2).then_some((size, longest))
     }
 
@@ -176,7 +181,9 @@ impl ByteRing {
             place = place.checked_add(self.size - place % self.size)?;
             len = self.word(place).load(Ordering::Relaxed);
         }
-        let len = usize::try_from(len).ok().filter(|len| *len <= self.longest)?;
+        let len = usize::try_from(len)
+            .ok()
+            .filter(|len| *len <= self.longest)?;
         (place % self.size + taken(len) <= self.size).then_some((place, len))
     }
 
@@ -265,7 +272,10 @@ impl ByteLog {
             && span.begin < span.end
         {
             // A length that is none ends the log: somebody else wrote it.
-            let after = self.ring.record(span.begin).map(|(at, len)| at + taken(len));
+            let after = self
+                .ring
+                .record(span.begin)
+                .map(|(at, len)| at + taken(len));
             match after.filter(|after| *after > span.begin && *after <= span.end) {
                 Some(after) => {
                     span.begin = after;
@@ -287,7 +297,6 @@ impl ByteLog {
 
     /// The number of the next record: how many were ever appended.
     #[must_use]
-    #[expect(clippy::should_implement_trait, reason = "a log is no iterator")]
     pub fn next(&self) -> u64 {
         self.ring.span().next
     }

@@ -71,7 +71,10 @@ impl ByteLogReader {
     ///
     /// # Errors
     /// [`FollowError::Overtaken`] when the writer was faster, and the reader goes on at the oldest record.
-    #[expect(clippy::should_implement_trait, reason = "an iterator ends, a log goes on")]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "an iterator ends, a log goes on"
+    )]
     pub fn next(&mut self) -> Result<Option<Vec<u8>>, FollowError> {
         let span = self.span()?;
         if span.begin > self.place {

@@ -203,7 +203,6 @@ impl<T: Plain> Log<T> {
 
     /// The number of the next record: how many were ever appended.
     #[must_use]
-    #[expect(clippy::should_implement_trait, reason = "a log is no iterator")]
     pub fn next(&self) -> u64 {
         self.ring.count().load(Ordering::Relaxed)
     }
@@ -277,6 +276,8 @@ fn migrate<T: Plain>(
     let set = 1 - old_shape.set;
     let shape = Shape { set, slots };
     root.set_moving(true);
+    // What is there is left over from a migration that was cut, and may have another size.
+    crate::blocks::free(blocks, shape.block())?;
     let ring = shape.ring(blocks, size_of::<T>())?;
     let next = old.count().load(Ordering::Relaxed);
     let mut bytes = vec![0; size];

@@ -91,12 +91,20 @@ impl<T: Plain> LogReader<T> {
     /// # Errors
     /// [`FollowError::Overtaken`] when the writer was faster, and the reader goes on at the oldest record;
     /// [`FollowError::Replaced`] when the log was migrated.
-    #[expect(clippy::should_implement_trait, reason = "an iterator ends, a log goes on")]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "an iterator ends, a log goes on"
+    )]
     pub fn next(&mut self) -> Result<Option<T>, FollowError> {
         let mut record = T::new_zeroed();
-        let taken = take(self.ring.count(), self.at, |next| self.ring.oldest(next), || {
-            load_bytes(self.ring.words(self.at), record.as_mut_bytes());
-        });
+        let taken = take(
+            self.ring.count(),
+            self.at,
+            |next| self.ring.oldest(next),
+            || {
+                load_bytes(self.ring.words(self.at), record.as_mut_bytes());
+            },
+        );
         if !header::is_still(&self.root, &self.description) {
             return Err(FollowError::Replaced);
         }

@@ -56,7 +56,11 @@ mod tests {
     fn h32_the_hash_of_a_key_is_the_same_in_every_build() {
         let seed = Seed([0x1319_8a2e_0370_7344, 0xa409_3822_299f_31d0]);
         let hashes = [&b""[..], b"a", b"12345678", b"123456789abcdef"].map(|key| seed.hash(key));
-        assert_eq!(hashes, [51_136_821, 3_319_432_710, 810_823_630, 212_196_785], "it is kept in banks");
+        assert_eq!(
+            hashes,
+            [51_136_821, 3_319_432_710, 810_823_630, 212_196_785],
+            "it is kept in banks"
+        );
     }
 
     #[test]
@@ -68,7 +72,10 @@ mod tests {
             }
             // 256 in each; eight deviations of 16 away is no chance.
             let (least, most) = (counts.iter().min(), counts.iter().max());
-            assert!(least > Some(&128) && most < Some(&384), "{least:?} to {most:?}");
+            assert!(
+                least > Some(&128) && most < Some(&384),
+                "{least:?} to {most:?}"
+            );
         }
     }
 }

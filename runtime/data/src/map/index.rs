@@ -15,11 +15,15 @@ use crate::region::{Region, WORD};
 /// The buckets of one generation: a power of two of them.
 #[derive(Debug)]
 pub(super) struct Index {
+    /// As many words as buckets, exactly.
     words: Region,
-    log2: u32,
+    mask: usize,
+    /// How far a hash is shifted to give its home.
+    shift: u32,
 }
 
 /// What a probe has come to.
+#[derive(Clone, Copy)]
 pub(super) enum Probe {
     /// The bucket with the key, and its slot.
     Found(usize, u32),
@@ -49,7 +53,8 @@ impl Index {
     /// Over the first `1 << log2` words of a region; `None` when it is smaller.
     pub(super) fn over(region: &Region, log2: u32) -> Option<Self> {
         let words = region.part(0, Self::bytes(log2)?)?;
-        Some(Self { words, log2 })
+        let (mask, shift) = ((1 << log2) - 1, 32 - log2);
+        Some(Self { words, mask, shift })
     }
 
     /// The size of an index in bytes.
@@ -58,19 +63,19 @@ impl Index {
         (1..=32).contains(&log2).then(|| WORD << log2)
     }
 
+    #[inline]
     fn mask(&self) -> usize {
-        (1 << self.log2) - 1
+        self.mask
     }
 
     #[inline]
     fn home(&self, hash: u32) -> usize {
-        (u64::from(hash) >> (32 - self.log2)) as usize
+        (u64::from(hash) >> self.shift) as usize
     }
 
     #[inline]
     fn word(&self, bucket: usize) -> &AtomicU64 {
-        let offset = (bucket & self.mask()) * WORD;
-        self.words.word(offset).expect("the region has a word for every bucket")
+        &self.words.all()[bucket & self.mask()]
     }
 
     #[inline]

@@ -10,7 +10,6 @@ mod table;
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::atomic::Ordering;
 
 use crate::blocks::{Blocks, ROOT};
 use crate::error::{OpenError, damaged};
@@ -19,8 +18,9 @@ use crate::region::{Plain, Region, WORD, load_bytes};
 use crate::schema::{Kind, TypeOf};
 use crate::versions::Versions;
 
+use index::Probe;
 use slots::Layout;
-use table::{Broken, GENERATIONS, HOT, MAX_LOG2, Shape, Table};
+use table::{Broken, HOT, MAX_LOG2, Shape, Table};
 
 /// The fewest slots that a table begins with, as a power of two.
 const MIN_LOG2: u32 = 4;
@@ -153,10 +153,7 @@ impl<K: Plain, V: Plain> Map<K, V> {
             Some(has) => migrate(&root, &mut *blocks, &versions, has, layout)?,
         };
         if root.is_moving() {
-            let other = table.other_set();
-            for generation in 0..GENERATIONS {
-                crate::blocks::free(&mut *blocks, other.block(generation))?;
-            }
+            table.other_set().free(&mut *blocks)?;
             root.set_moving(false);
         }
         Ok(Self {
@@ -171,13 +168,13 @@ impl<K: Plain, V: Plain> Map<K, V> {
     #[must_use]
     #[inline]
     pub fn get(&self, key: &K) -> Option<&V> {
-        self.table.slots.value(self.table.find(key)?)
+        self.table.find(key)
     }
 
     /// Whether the key is there.
     #[must_use]
     pub fn contains_key(&self, key: &K) -> bool {
-        self.table.find(key).is_some()
+        matches!(self.table.probe(key).1, Probe::Found(..))
     }
 
     /// How many keys there are.
@@ -197,18 +194,20 @@ impl<K: Plain, V: Plain> Map<K, V> {
     /// # Errors
     /// [`MapError::Full`] when it cannot grow; the map is as it was.
     pub fn insert(&mut self, key: &K, value: &V) -> Result<bool, MapError> {
-        if size_of::<V>() <= WORD
-            && let Some(slot) = self.table.find(key)
-        {
-            let new = word_of(value);
-            self.store_word(slot, new)?;
-            return Ok(true);
+        let mut probed = self.table.probe(key);
+        match probed.1 {
+            Probe::Found(_, slot) if size_of::<V>() <= WORD => {
+                self.store_word(slot, word_of(value))?;
+                return Ok(true);
+            }
+            Probe::Empty(_) if !self.table.has_room() => {
+                let grown = self.table.grow(&mut *self.blocks);
+                grown.map_err(MapError::Full)?;
+                probed = self.table.probe(key);
+            }
+            _ => {}
         }
-        if !self.table.has_room() && !self.contains_key(key) {
-            let grown = self.table.grow(&mut *self.blocks);
-            grown.map_err(MapError::Full)?;
-        }
-        let had = self.table.put(key, |slots, slot, old| {
+        let had = self.table.put(key, probed, |slots, slot, old| {
             let place: &mut V = slots.value_mut(slot)?;
             place.as_mut_bytes().copy_from_slice(value.as_bytes());
             Some(old.is_some())
@@ -226,7 +225,8 @@ impl<K: Plain, V: Plain> Map<K, V> {
         key: &K,
         change: impl FnOnce(&mut V) -> R,
     ) -> Result<Option<R>, MapError> {
-        let Some(slot) = self.table.find(key) else {
+        let probed = self.table.probe(key);
+        let Probe::Found(_, slot) = probed.1 else {
             return Ok(None);
         };
         if size_of::<V>() <= WORD {
@@ -237,12 +237,8 @@ impl<K: Plain, V: Plain> Map<K, V> {
             self.store_word(slot, word_of(&value))?;
             return Ok(Some(result));
         }
-        let result = self.table.put(key, |slots, slot, old| {
-            let from = slots.value_words(old?, size_of::<V>())?;
-            let to = slots.value_words(slot, size_of::<V>())?;
-            for (from, to) in from.iter().zip(to) {
-                to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
-            }
+        let result = self.table.put(key, probed, |slots, slot, old| {
+            slots.copy_value::<V>(old?, slot)?;
             Some(change(slots.value_mut(slot)?))
         })?;
         Ok(Some(result))
@@ -260,9 +256,7 @@ impl<K: Plain, V: Plain> Map<K, V> {
     /// Every key with its value, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         let slots = &self.table.slots;
-        self.table
-            .iter()
-            .filter_map(|slot| Some((slots.key(slot)?, slots.value(slot)?)))
+        self.table.iter().filter_map(|slot| slots.entry(slot))
     }
 
     /// Writes the map to the bank's storage, and waits for that: for a bank on a disk, against a failure of the
@@ -310,15 +304,23 @@ fn migrate<K: Plain, V: Plain>(
         log2: log2_for(usize::try_from(old.len()).unwrap_or(usize::MAX)),
         set: 1 - old_shape.set,
     };
+    if root.is_moving() {
+        // What is there is left over from a migration that was cut, and may have another size.
+        shape.free(blocks)?;
+    }
     root.set_moving(true);
     let mut new = Table::<K>::create(shape, shape.hot(root.region())?, blocks)?;
     let mut bytes = vec![0; size];
     for slot in old.iter() {
-        let entry = old.slots.key::<K>(slot).zip(old.slots.value_words(slot, size));
+        let entry = old
+            .slots
+            .key::<K>(slot)
+            .zip(old.slots.value_words(slot, size));
         let (key, words) = entry.ok_or(damaged("an entry lies outside"))?;
         load_bytes(words, &mut bytes);
         let value = convert(&bytes);
-        let put = new.put(key, |slots, slot, _| {
+        let probed = new.probe(key);
+        let put = new.put(key, probed, |slots, slot, _| {
             let place: &mut V = slots.value_mut(slot)?;
             place.as_mut_bytes().copy_from_slice(value.as_bytes());
             Some(())
@@ -334,6 +336,11 @@ fn migrate<K: Plain, V: Plain>(
 
 impl<K: Plain, V: Plain> fmt::Debug for Map<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Map of {} entries in {:?}", self.len(), self.root.region())
+        write!(
+            f,
+            "Map of {} entries in {:?}",
+            self.len(),
+            self.root.region()
+        )
     }
 }

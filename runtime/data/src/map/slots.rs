@@ -78,6 +78,7 @@ impl Head {
         }
     }
 
+    #[inline]
     fn word(self) -> u64 {
         u64::from(self.count) << 32 | u64::from(self.first)
     }
@@ -126,6 +127,7 @@ impl Slots {
     }
 
     /// How many slots there are.
+    #[inline]
     pub(super) fn total(&self) -> u64 {
         match self.segments.len() as u32 {
             0 => 0,
@@ -136,11 +138,12 @@ impl Slots {
     /// The segment of a slot, and where in it the slot begins; `None` when there is no such slot.
     #[inline]
     fn place(&self, slot: u32) -> Option<(&Region, usize)> {
+        // Most maps are made large enough.
+        if slot >> self.log2 == 0 {
+            return Some((self.segments.first()?, slot as usize * self.layout.stride));
+        }
         let generation = u32::BITS - (slot >> self.log2).leading_zeros();
-        let before = match generation {
-            0 => 0,
-            generation => 1 << (self.log2 + generation - 1),
-        };
+        let before = 1 << (self.log2 + generation - 1);
         let segment = self.segments.get(generation as usize)?;
         Some((segment, (slot as usize - before) * self.layout.stride))
     }
@@ -167,12 +170,32 @@ impl Slots {
         unsafe { segment.view(at + self.layout.value) }
     }
 
+    /// Key and value in a slot.
+    #[inline]
+    pub(super) fn entry<K: Plain, V: Plain>(&self, slot: u32) -> Option<(&K, &V)> {
+        let (segment, at) = self.place(slot)?;
+        // SAFETY: as for the key.
+        let key = unsafe { segment.view(at + self.layout.key) }?;
+        // SAFETY: as for the key.
+        let value = unsafe { segment.view(at + self.layout.value) }?;
+        Some((key, value))
+    }
+
     /// The value in a slot that is free, to be filled in.
     #[inline]
     pub(super) fn value_mut<V: Plain>(&mut self, slot: u32) -> Option<&mut V> {
         let (segment, at) = self.place(slot)?;
         // SAFETY: `&mut self` keeps every other reference away.
         unsafe { segment.view_mut(at + self.layout.value) }
+    }
+
+    /// Copies a value from slot to slot; the latter is free.
+    #[inline]
+    pub(super) fn copy_value<V: Plain>(&mut self, from: u32, to: u32) -> Option<()> {
+        let ((first, from), (second, to)) = (self.place(from)?, self.place(to)?);
+        let value = self.layout.value;
+        // SAFETY: `&mut self` keeps every other reference away.
+        unsafe { Region::copy::<V>((first, from + value), (second, to + value)) }
     }
 
     /// Puts a key into a slot that is free.
@@ -197,17 +220,22 @@ impl Slots {
     }
 
     fn word(&self, at: usize) -> &AtomicU64 {
-        self.hot.word(at).expect("the table has a place for the free list")
+        self.hot
+            .word(at)
+            .expect("the table has a place for the free list")
     }
 
+    #[inline]
     fn head(&self) -> Head {
         Head::of(self.word(AT_HEAD).load(Ordering::Relaxed))
     }
 
+    #[inline]
     fn set_head(&self, head: Head) {
         publish(self.word(AT_HEAD), head.word());
     }
 
+    #[inline]
     fn fresh(&self) -> u64 {
         self.word(AT_FRESH).load(Ordering::Relaxed)
     }
@@ -219,17 +247,20 @@ impl Slots {
     }
 
     /// How many slots are in use.
+    #[inline]
     pub(super) fn used(&self) -> u64 {
         self.fresh().saturating_sub(u64::from(self.head().count))
     }
 
     /// How many are free.
+    #[inline]
     pub(super) fn free(&self) -> u64 {
         self.total().saturating_sub(self.used())
     }
 
     /// The slot to be filled next, with a note of the one that it will replace. It stays free until one of the
     /// two calls below.
+    #[inline]
     pub(super) fn offer(&mut self, replaces: Option<u32>) -> Option<u32> {
         if self.head().first == 0 {
             self.refill()?;
@@ -258,6 +289,7 @@ impl Slots {
     }
 
     /// The offered slot is in use, and what it replaces is free: the end of an insertion or an update.
+    #[inline]
     pub(super) fn settle(&mut self) -> Option<()> {
         let Head { first, count } = self.head();
         let Link { next, replaces } =

@@ -32,7 +32,7 @@ const AT_SEED: usize = 32;
 pub(super) const HOT: usize = LINE;
 
 /// Blocks of a set: one a generation.
-pub(super) const GENERATIONS: u32 = 24;
+const GENERATIONS: u32 = 24;
 
 /// The most slots that the first generation has, as a power of two.
 pub(super) const MAX_LOG2: u32 = 30;
@@ -63,6 +63,11 @@ impl Shape {
     /// The number of a generation's block: the sets take turns.
     pub(super) fn block(self, generation: u32) -> u32 {
         1 + 2 * generation + self.set
+    }
+
+    /// Gives every block of its set back.
+    pub(super) fn free(self, blocks: &mut dyn Blocks) -> Result<(), OpenError> {
+        (0..GENERATIONS).try_for_each(|number| crate::blocks::free(blocks, self.block(number)))
     }
 
     fn generation(
@@ -181,7 +186,9 @@ impl<K: Plain> Table<K> {
     }
 
     fn closing(&self) -> &AtomicU64 {
-        self.hot.word(AT_CLOSING).expect("checked when it was opened")
+        self.hot
+            .word(AT_CLOSING)
+            .expect("checked when it was opened")
     }
 
     fn close(&mut self, bucket: usize) {
@@ -191,23 +198,30 @@ impl<K: Plain> Table<K> {
         publish(closing, 0);
     }
 
+    /// Looks for a key.
     #[inline]
-    fn probe(&self, hash: u32, key: &K) -> Probe {
+    pub(super) fn probe(&self, key: &K) -> (u32, Probe) {
+        let hash = self.seed.hash(key.as_bytes());
         let is_it = |slot| {
             self.slots
                 .key::<K>(slot)
                 .is_some_and(|has| has.as_bytes() == key.as_bytes())
         };
-        self.index.probe(hash, is_it)
+        (hash, self.index.probe(hash, is_it))
     }
 
-    /// The slot of a key.
+    /// The value of a key.
     #[inline]
-    pub(super) fn find(&self, key: &K) -> Option<u32> {
-        match self.probe(self.seed.hash(key.as_bytes()), key) {
-            Probe::Found(_, slot) => Some(slot),
-            Probe::Empty(_) | Probe::Nowhere => None,
-        }
+    pub(super) fn find<V: Plain>(&self, key: &K) -> Option<&V> {
+        let hash = self.seed.hash(key.as_bytes());
+        let mut value = None;
+        self.index.probe(hash, |slot| {
+            let entry = self.slots.entry::<K, V>(slot);
+            let found = entry.filter(|(has, _)| has.as_bytes() == key.as_bytes());
+            value = found.map(|(_, value)| value);
+            value.is_some()
+        });
+        value
     }
 
     /// How many entries there are.
@@ -221,16 +235,17 @@ impl<K: Plain> Table<K> {
         self.slots.free() > 1
     }
 
-    /// Puts an entry in: `fill` is given the slots, a free slot, and the slot with the key's old value. The caller has
-    /// seen to room. Whatever `fill` does before it returns is not seen after a crash.
+    /// Puts an entry where a probe for its key has come to: `fill` is given the slots, a free slot for the value, and the
+    /// slot with the key's old value. The caller has seen to room. Whatever `fill` does before it returns is not
+    /// seen after a crash.
     #[inline]
     pub(super) fn put<R>(
         &mut self,
         key: &K,
+        (hash, probe): (u32, Probe),
         fill: impl FnOnce(&mut Slots, u32, Option<u32>) -> Option<R>,
     ) -> Result<R, Broken> {
-        let hash = self.seed.hash(key.as_bytes());
-        let (bucket, old) = match self.probe(hash, key) {
+        let (bucket, old) = match probe {
             Probe::Found(bucket, slot) => (bucket, Some(slot)),
             Probe::Empty(bucket) => (bucket, None),
             Probe::Nowhere => return Err(Broken),
@@ -245,8 +260,7 @@ impl<K: Plain> Table<K> {
 
     /// Takes a key out; what it had is still in its slot, which is free now.
     pub(super) fn remove(&mut self, key: &K) -> Option<u32> {
-        let hash = self.seed.hash(key.as_bytes());
-        let Probe::Found(bucket, slot) = self.probe(hash, key) else {
+        let (_, Probe::Found(bucket, slot)) = self.probe(key) else {
             return None;
         };
         self.slots.push_free(slot)?;
