@@ -3,10 +3,10 @@
 //! Written over a trait so that the tests can run these very lines under a model checker. It must never
 //! make the writer wait.
 //!
-//! A cell has two slots. The sequence counts publications; its lowest bit says which slot holds the value. The writer fills the
-//! other slot and then stores the next sequence. A reader copies the slot that the sequence names, and looks
-//! at the sequence again: where it has not moved, the writer was filling the *other* slot all the time. A
-//! writer that crashes leaves the sequence as it is, so readers are never stuck.
+//! A cell has two slots. The sequence counts publications; its lowest bit says which slot holds the value. The
+//! writer fills the other slot and then stores the next sequence. A reader copies the slot that the sequence
+//! names, and looks at the sequence again: where it has not moved, the writer was filling the *other* slot
+//! all the time. A writer that crashes leaves the sequence as it is, so readers are never stuck.
 //!
 //! A log has a slot more than it holds. The count of all records is its sequence: a reader copies a record
 //! that it covers, and looks at the count again: where that still covers it, the writer has not come round.

@@ -93,8 +93,17 @@ fn killed(blocks: &Scratch, changes: u32, op: impl FnOnce()) {
     assert!(!stepped.unwrap().panicked);
 }
 
+fn config() -> ProptestConfig {
+    ProptestConfig {
+        cases: 48,
+        max_shrink_iters: 200,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn h32_a_map_is_what_a_hash_map_is_whatever_ends_its_lives(ops in prop::collection::vec(op(), 1..120)) {
@@ -191,7 +200,8 @@ proptest! {
             let first = log.first() as usize;
             prop_assert!(log.iter().eq(all.range(first..).cloned()));
             // It holds what was promised: the records before the oldest would not have fitted.
-            let taken: usize = all.range(first.saturating_sub(1)..).map(|r: &Vec<u8>| r.len().next_multiple_of(8) + 8).sum();
+            let from = all.range(first.saturating_sub(1)..);
+            let taken: usize = from.map(|record: &Vec<u8>| record.len().next_multiple_of(8) + 8).sum();
             prop_assert!(first == 0 || taken > capacity, "{} of {}", taken, capacity);
             if changes % 5 == 0 {
                 let at = reader.position() as usize;

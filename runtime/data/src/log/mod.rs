@@ -5,7 +5,8 @@
 //! holds: what is being written is never part of the log, so that a crash in the middle leaves the old log whole,
 //! with its oldest record.
 //!
-//! Used by the one actor that appends; others have [`LogReader`](crate::LogReader). It must never write to a slot of a record that counts.
+//! Used by the one actor that appends; others have [`LogReader`](crate::LogReader). It must never write to
+//! a slot of a record that counts.
 //!
 //! The body is a line with the count, and the slots. It is block 1, or 2 after a migration, and so on in turns.
 #![allow(unsafe_code)]

@@ -1,7 +1,7 @@
 //! The table of a map: index and slots together, each change atomic.
 //!
-//! Used by [`Map`](crate::Map), which knows the types of values; the table knows their size. It must never leave an order of
-//! stores in which a crash shows half of a change.
+//! Used by [`Map`](crate::Map), which knows the types of values; the table knows their size. It must never leave
+//! an order of stores in which a crash shows half of a change.
 //!
 //! | change | stores, in this order | counts from |
 //! | --- | --- | --- |
@@ -235,9 +235,9 @@ impl<K: Plain> Table<K> {
         self.slots.free() > 1
     }
 
-    /// Puts an entry where a probe for its key has come to: `fill` is given the slots, a free slot for the value, and the
-    /// slot with the key's old value. The caller has seen to room. Whatever `fill` does before it returns is not
-    /// seen after a crash.
+    /// Puts an entry where a probe for its key has come to: `fill` is given the slots, a free slot for the value,
+    /// and the slot with the key's old value. The caller has seen to room. Whatever `fill` does before it
+    /// returns is not seen after a crash.
     #[inline]
     pub(super) fn put<R>(
         &mut self,
