@@ -161,3 +161,75 @@ impl Index {
         self.filled().map(slot_of)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use refrain_sys::mapping::{SharedWords, create_words};
+
+    use super::*;
+
+    const LOG2: u32 = 4;
+    const ENTRIES: u32 = 10;
+    /// Where the test keeps the gap, as the table does; in words.
+    const CLOSING: usize = 64;
+
+    fn memory() -> Arc<SharedWords> {
+        Arc::new(create_words("index", 512).unwrap().1)
+    }
+
+    fn index(memory: &Arc<SharedWords>) -> Index {
+        let region = Region::new(Arc::clone(memory)).unwrap();
+        Index::over(&region, LOG2).unwrap()
+    }
+
+    fn close(memory: &Arc<SharedWords>, bucket: usize) {
+        let closing = &memory[CLOSING];
+        index(memory).close(bucket, |gap| publish(closing, gap as u64 + 1));
+        publish(closing, 0);
+    }
+
+    /// Removes each entry of crowded indexes, where gaps are closed over many buckets and around the end.
+    #[test]
+    fn h32_a_gap_is_closed_after_a_crash_at_any_instruction() {
+        let mut report = refrain_step::Report::default();
+        for round in 0..40_u32 {
+            let (work, copy) = (memory(), memory());
+            // Homes in five buckets in a row, from another one on in each round.
+            let hash = |entry: u32| {
+                let home = round + entry.wrapping_mul(7919 + 31 * round) / 5 % 5;
+                home << (32 - LOG2) | entry
+            };
+            for entry in 0..ENTRIES {
+                let Probe::Empty(bucket) = index(&work).probe(hash(entry), |_| false) else {
+                    panic!("there is room");
+                };
+                index(&work).point(bucket, hash(entry), entry);
+            }
+            let victim = round % ENTRIES;
+            let found = index(&work).probe(hash(victim), |slot| slot == victim);
+            let Probe::Found(bucket, _) = found else {
+                panic!("it was put there");
+            };
+            let recover = || {
+                if let Some(gap) = copy[CLOSING].load(Ordering::Relaxed).checked_sub(1) {
+                    close(&copy, gap as usize);
+                }
+                refrain_step::done_stepping();
+                let found = |entry: &u32| {
+                    let probe = index(&copy).probe(hash(*entry), |slot| slot == *entry);
+                    matches!(probe, Probe::Found(..))
+                };
+                let filled = index(&copy).slots().count();
+                (filled, (0..ENTRIES).filter(found).collect::<Vec<_>>())
+            };
+            let operation = || close(&work, bucket);
+            report.add(refrain_step::crash_everywhere(&work, &copy, operation, recover).unwrap());
+            assert_eq!(report.torn, [""; 0], "round {round}");
+            assert_eq!(index(&work).slots().count(), ENTRIES as usize - 1);
+        }
+        println!("closing gaps: {report}");
+        assert!(report.points > 400, "{report}");
+    }
+}
