@@ -104,3 +104,28 @@ fn h32_a_cell_is_migrated_again_and_again() {
         assert_eq!(*open(blocks.clone()).get(), [version as u8 + 1; 1000]);
     }
 }
+
+#[test]
+fn h32_readers_beside_a_writer_see_whole_values_in_their_order() {
+    const LAST: u64 = 20_000;
+    let blocks = Scratch::new().unwrap();
+    let mut cell = Cell::<[u64; 40]>::open(blocks.clone()).unwrap();
+    let reader = CellReader::<[u64; 40]>::open(blocks).unwrap();
+    let reads = std::thread::spawn(move || {
+        let mut newest = 0;
+        while newest < LAST {
+            let value = reader.read().unwrap();
+            assert_eq!(value, [value[0]; 40]);
+            assert!(value[0] >= newest, "{} after {newest}", value[0]);
+            newest = value[0];
+        }
+    });
+    for number in 1..=LAST {
+        if number % 2 == 0 {
+            cell.set(&[number; 40]);
+        } else {
+            cell.update(|value| *value = [number; 40]);
+        }
+    }
+    reads.join().unwrap();
+}
