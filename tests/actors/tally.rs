@@ -75,7 +75,10 @@ fn count(kept: &mut Kept) -> Result<String, String> {
         .map_err(text)?;
     kept.recent.append(&life);
     let synced = [kept.lives.sync(), kept.squares.sync(), kept.recent.sync()];
-    synced.into_iter().collect::<Result<(), _>>().map_err(text)?;
+    synced
+        .into_iter()
+        .collect::<Result<(), _>>()
+        .map_err(text)?;
     let sum: u64 = kept.squares.iter().map(|(_, [_, square])| square).sum();
     let recent: Vec<_> = kept.recent.iter().collect();
     let keys = kept.squares.len();
