@@ -10,6 +10,8 @@
 pub mod cgroup;
 pub mod children;
 pub mod clock;
+mod fault_chain;
+pub mod first_write;
 pub mod futex;
 pub mod inherited;
 pub mod life_socket;
