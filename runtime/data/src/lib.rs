@@ -14,6 +14,7 @@ mod cell;
 mod cell_reader;
 mod error;
 pub mod header;
+pub mod heap;
 mod log;
 mod map;
 pub mod memory;

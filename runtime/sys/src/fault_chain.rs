@@ -42,7 +42,9 @@ pub(crate) fn install(signal: i32, look: Look) -> io::Result<()> {
     if is_ours(&disposition(signal)?) {
         return Ok(());
     }
-    let _changing = CHANGING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let _changing = CHANGING
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     let before = disposition(signal)?;
     if is_ours(&before) {
         return Ok(());
@@ -83,7 +85,11 @@ pub(crate) fn set_blocked(signal: i32, blocked: bool) -> io::Result<bool> {
     // SAFETY: the set was initialised above.
     unsafe { libc::sigaddset(set.as_mut_ptr(), signal) };
     let mut old = MaybeUninit::uninit();
-    let how = if blocked { libc::SIG_BLOCK } else { libc::SIG_UNBLOCK };
+    let how = if blocked {
+        libc::SIG_BLOCK
+    } else {
+        libc::SIG_UNBLOCK
+    };
     // SAFETY: `set` is valid, `old` is a place for another one.
     let error = unsafe { libc::pthread_sigmask(how, set.as_ptr(), old.as_mut_ptr()) };
     if error != 0 {
@@ -109,7 +115,11 @@ fn is_ours(action: &libc::sigaction) -> bool {
 
 /// # Safety
 /// Called by the kernel, with SA_SIGINFO.
-unsafe extern "C" fn on_signal(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+unsafe extern "C" fn on_signal(
+    signal: i32,
+    info: *mut libc::siginfo_t,
+    context: *mut libc::c_void,
+) {
     // SAFETY: this thread's own.
     let errno_place = unsafe { libc::__errno_location() };
     // SAFETY: as above.

@@ -114,7 +114,9 @@ impl Pages {
         let pages = Self {
             places,
             page,
-            writable: (0..places.len.div_ceil(64)).map(|_| AtomicU64::new(0)).collect(),
+            writable: (0..places.len.div_ceil(64))
+                .map(|_| AtomicU64::new(0))
+                .collect(),
             fresh_from: AtomicUsize::new(places.len),
             fresh_end: AtomicUsize::new(0),
             next: AtomicUsize::new(usize::MAX),
@@ -223,13 +225,20 @@ impl Pages {
         if self.is_open.swap(true, Ordering::Acquire) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let was_blocked = self.prepare().inspect_err(|_| self.is_open.store(false, Ordering::Release))?;
+        let was_blocked = self
+            .prepare()
+            .inspect_err(|_| self.is_open.store(false, Ordering::Release))?;
         self.fresh_from.store(fresh_from, Ordering::Relaxed);
         self.next.store(usize::MAX, Ordering::Relaxed);
         self.stride.store(1, Ordering::Relaxed);
         self.faults.store(0, Ordering::Relaxed);
         let outer = OPEN.replace(self);
-        let writing = Writing { pages: self, outer, was_blocked, on_this_thread: PhantomData };
+        let writing = Writing {
+            pages: self,
+            outer,
+            was_blocked,
+            on_this_thread: PhantomData,
+        };
         let expected = expected.start..expected.end.min(self.places.len);
         if !expected.is_empty() {
             self.open_pages(expected)?;
@@ -300,7 +309,11 @@ impl Pages {
     fn stride(&self, page: usize) -> usize {
         let goes_on = page == self.next.load(Ordering::Relaxed);
         let last = self.stride.load(Ordering::Relaxed);
-        let stride = if goes_on { (last * 2).min(LARGEST_STRIDE) } else { 1 };
+        let stride = if goes_on {
+            (last * 2).min(LARGEST_STRIDE)
+        } else {
+            1
+        };
         self.stride.store(stride, Ordering::Relaxed);
         self.next.store(page + stride, Ordering::Relaxed);
         stride

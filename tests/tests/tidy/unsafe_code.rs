@@ -18,6 +18,7 @@ const DOORS: &[&str] = &[
     "runtime/data/src/log/mod.rs",
     "runtime/data/src/map/slots.rs",
     "tests/step/src/ptrace.rs",
+    "runtime/data/src/heap",
     "runtime/shim/",
     "runtime/capi/",
 ];
