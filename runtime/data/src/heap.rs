@@ -24,7 +24,7 @@
 //! // An error takes everything back, and so does a panic or a crash.
 //! let failed = heap.transaction(|shop| {
 //!     shop.orders.clear();
-//!     Err::<(), _>(std::io::Error::other("no"))
+//!     Err::<(), Box<dyn std::error::Error + Send + Sync>>("changed my mind".into())
 //! });
 //! assert!(failed.is_err() && heap.root().count == 1 && heap.root().orders.len() == 1);
 //! # Ok(()) }
@@ -211,6 +211,13 @@ impl<T: HeapSafe> Heap<T> {
     /// theirs. `change` must write on the thread that it is called on; another thread that writes to the heap
     /// ends the life by SIGSEGV, and a child that was forked must not go on with it. A program that is built
     /// with `panic = "abort"` has no panics to be taken back, and ends where the heap is full.
+    ///
+    /// ```compile_fail
+    /// # use refrain_data::heap::*;
+    /// # fn keep(heap: &mut Heap<HeapVec<u64>>) {
+    /// let kept = heap.update(|root| std::mem::take(root)); // a vector that lives in the heap
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// That of `change`, or [`HeapError`] as one of those.

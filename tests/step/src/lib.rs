@@ -10,5 +10,5 @@
 mod ptrace;
 mod trial;
 
-pub use ptrace::{Stepped, done_stepping, step};
+pub use ptrace::{Stepped, done_stepping, lay_over, step};
 pub use trial::{Report, crash_everywhere};

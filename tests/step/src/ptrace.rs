@@ -4,9 +4,11 @@
 #![allow(unsafe_code)]
 
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use rustix::mm::{MapFlags, ProtFlags};
 use rustix::process::{Pid, WaitOptions, WaitStatus};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 
@@ -89,8 +91,9 @@ pub fn step(
     };
     // The first stop is the child's own, before the operation.
     wait(child.0)?;
+    let mut signal = 0;
     loop {
-        single_step(child.0)?;
+        single_step(child.0, signal)?;
         let status = wait(child.0)?;
         if let Some(code) = status.exit_status() {
             // Reaped: nothing is left to be killed.
@@ -98,8 +101,11 @@ pub fn step(
             stepped.panicked = code == PANICKED;
             return Ok(stepped);
         }
+        signal = 0;
         match status.stopping_signal() {
             Some(libc::SIGTRAP) => {}
+            // A fault is the operation's: its handler mends it, or it ends by the signal.
+            Some(libc::SIGSEGV) => signal = libc::SIGSEGV,
             other => {
                 return Err(io::Error::other(format!(
                     "the operation ended: {status:?} {other:?}"
@@ -114,6 +120,37 @@ pub fn step(
             }
         }
     }
+}
+
+/// Puts the memory behind `fd` in the place of `words`, for this process: from here on they are that memory's.
+///
+/// For an operation that needs its memory at the address at which the copies are recovered: it begins with
+/// this, in the child.
+///
+/// # Errors
+/// `InvalidInput` when `words` are no whole pages or `fd` has fewer; else the kernel's.
+///
+/// Source: MAP_FIXED in mmap(2).
+pub fn lay_over(words: &[AtomicU64], fd: BorrowedFd<'_>) -> io::Result<()> {
+    let (address, len) = (words.as_ptr(), size_of_val(words));
+    let page = rustix::param::page_size();
+    let has = u64::try_from(rustix::fs::fstat(fd)?.st_size).unwrap_or(0);
+    if !address.addr().is_multiple_of(page) || !len.is_multiple_of(page) || has < len as u64 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: whole pages that hold nothing but these words; they are atomics, whose value may change at any
+    // time, and memory stays mapped there. The new mapping is a shared one, as theirs.
+    unsafe {
+        rustix::mm::mmap(
+            address.cast_mut().cast(),
+            len,
+            ProtFlags::READ | ProtFlags::WRITE,
+            MapFlags::SHARED | MapFlags::FIXED,
+            fd,
+            0,
+        )
+    }?;
+    Ok(())
 }
 
 /// The words as they are now.
@@ -148,8 +185,8 @@ fn wait(pid: Pid) -> io::Result<WaitStatus> {
     }
 }
 
-fn single_step(pid: Pid) -> io::Result<()> {
-    let (none, signal) = (std::ptr::null_mut::<libc::c_void>(), 0);
+fn single_step(pid: Pid, signal: i32) -> io::Result<()> {
+    let none = std::ptr::null_mut::<libc::c_void>();
     // SAFETY: the child is traced by this thread and stopped; no memory of ours is passed.
     let result = unsafe {
         libc::ptrace(
