@@ -213,7 +213,9 @@ fn h32_a_transaction_is_old_or_new_after_a_crash_at_any_instruction() {
         root.names.remove(&3);
         root.last = Some(HeapBox::new(8));
     });
-    try_change(&memories, "free everything", |root| *root = Store::default());
+    try_change(&memories, "free everything", |root| {
+        *root = Store::default()
+    });
 }
 
 #[test]
@@ -286,7 +288,10 @@ fn h32_a_heap_is_migrated_as_a_whole() {
         let migrated = Heap::<Next>::migrate::<Store>(blocks, SIZE, (0, 1), |mut old| {
             old.list.push(99);
             let more = Some(HeapBox::new([old.names.len() as u64; 40]));
-            Ok(Next { list: old.list, more })
+            Ok(Next {
+                list: old.list,
+                more,
+            })
         });
         drop(migrated.unwrap());
     };
@@ -309,7 +314,8 @@ fn the_trial_finds_a_transaction_that_is_committed_too_early() {
         })
         .unwrap();
     };
-    let found = std::panic::AssertUnwindSafe(|| memories.crash_everywhere("too early", operation, read));
+    let found =
+        std::panic::AssertUnwindSafe(|| memories.crash_everywhere("too early", operation, read));
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
     let found = std::panic::catch_unwind(found);
