@@ -12,7 +12,7 @@
 //!     pub struct Shop { orders: HeapMap<HeapString, HeapVec<u64>>, count: u64 }
 //! }
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let blocks = Scratch::with_blocks_of(1 << 20)?;
+//! # let blocks = Scratch::with_blocks(1, 1 << 20)?;
 //! let mut heap = Heap::<Shop>::open(blocks, 1 << 20)?;
 //! heap.transaction(|shop| {
 //!     shop.orders.entry("alice".into()).or_default().push(7);
@@ -153,7 +153,7 @@ impl<T: HeapSafe> Heap<T> {
     /// refrain_data::heap_type! { #[derive(Default)] struct V1 { names: HeapMap<u64, u32> } }
     /// refrain_data::heap_type! { #[derive(Default)] struct V2 { names: HeapMap<u64, u32>, calls: u64 } }
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let blocks = Scratch::with_blocks_of(1 << 20)?;
+    /// # let blocks = Scratch::with_blocks(1, 1 << 20)?;
     /// # drop(Heap::<V1>::open(blocks.clone(), 1 << 20)?);
     /// let heap = Heap::<V2>::migrate::<V1>(blocks, 1 << 20, (0, 0), |old| {
     ///     Ok(V2 { names: old.names, calls: 0 })

@@ -40,7 +40,7 @@ impl From<HeapError> for Failure {
 const SIZE: usize = 4 << 20;
 
 fn scratch(size: usize) -> Scratch {
-    Scratch::with_blocks_of(size).unwrap()
+    Scratch::with_blocks(1, size).unwrap()
 }
 
 fn open(blocks: &Scratch) -> Heap<Store> {

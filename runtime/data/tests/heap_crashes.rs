@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use refrain_data::blocks::BlocksError;
 use refrain_data::heap::{Heap, HeapBox, HeapError, HeapMap, HeapOpenError, HeapString, HeapVec};
 use refrain_data::{Blocks, Region};
-use refrain_step::{lay_over, step};
+use refrain_step::{done_stepping, lay_over, step};
 use refrain_sys::mapping::{SharedWords, create_words};
 
 const PAGE: usize = 4096;
@@ -134,7 +134,7 @@ impl Memories {
         let points = self.step(operation, |image| {
             images += 1;
             let half_done = image[PAGE / 8] != 0;
-            if half_done && images % 101 == 0 && kept.len() < 5 {
+            if half_done && images % 101 == 0 && kept.len() < 4 {
                 kept.push(image.to_vec());
             }
             let state = self.recovered(image, &read);
@@ -179,6 +179,7 @@ fn lay(words: &[AtomicU64], image: &[u64]) {
 
 fn read(blocks: Two) -> State {
     let heap = Heap::<Store>::open(blocks, SIZE).unwrap();
+    done_stepping();
     let root = heap.root();
     let names = root.names.iter();
     let mut names: Vec<_> = names.map(|(key, name)| (*key, name.to_string())).collect();
@@ -271,6 +272,7 @@ fn h32_a_heap_is_made_as_a_whole() {
 fn read_either(blocks: Two) -> State {
     match Heap::<Next>::open_version(blocks.clone(), SIZE, 1) {
         Ok(heap) => {
+            done_stepping();
             let mut list = heap.root().list.to_vec();
             list.extend(heap.root().more.iter().map(|more| more[39]));
             ("Next", Vec::new(), list, heap.used())

@@ -265,7 +265,7 @@ proptest! {
     fn h32_a_heap_does_what_the_standard_librarys_collections_do(
         transactions in prop::collection::vec((prop::collection::vec(change(), 0..12), end()), 1..60)
     ) {
-        let blocks = Scratch::with_blocks_of(SIZE).unwrap();
+        let blocks = Scratch::with_blocks(1, SIZE).unwrap();
         let mut heap = Some(Heap::<Store>::open(blocks.clone(), SIZE).unwrap());
         let mut model = Model::default();
         for (changes, end) in transactions {
