@@ -11,6 +11,7 @@ mod flat;
 mod fleet;
 mod goals;
 mod group;
+mod heap;
 mod heat;
 mod interrupt;
 mod lane;
@@ -73,6 +74,8 @@ enum Part {
     Scale,
     /// Persistent memory in a new life.
     Pmm,
+    /// Transactions on a heap.
+    Heap,
     /// Other supervisors.
     Peers,
     /// Whether anything grows over 100,000 restarts.
@@ -127,12 +130,13 @@ fn measure(
     (programs_dir, dir): (&Path, &Path),
     report: &mut Report,
 ) -> Result<()> {
-    let parts: [(Part, Run); 7] = [
+    let parts: [(Part, Run); 8] = [
         (Part::Restart, restart::run),
         (Part::Group, group::run),
         (Part::Memory, memory::run),
         (Part::Scale, scale::run),
         (Part::Pmm, pmm::run),
+        (Part::Heap, heap::run),
         (Part::Peers, peers::run),
         (Part::Flat, flat::run),
     ];

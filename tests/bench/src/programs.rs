@@ -9,11 +9,12 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
-const SOURCES: [(&str, &str); 8] = [
+const SOURCES: [(&str, &str); 9] = [
     ("stamp.h", include_str!("../c/stamp.h")),
     ("actor.c", include_str!("../c/actor.c")),
     ("idle.c", include_str!("../c/idle.c")),
     ("limit.c", include_str!("../c/limit.c")),
+    ("heap_ways.c", include_str!("../c/heap_ways.c")),
     ("actor.py", include_str!("../actors/bench_actor.py")),
     // The actor looks at its name.
     ("heavy.py", include_str!("../actors/bench_actor.py")),
@@ -32,6 +33,8 @@ pub struct Programs {
     pub actor_static: Option<PathBuf>,
     /// The bare mechanisms.
     pub limit: PathBuf,
+    /// Bare ways to keep what a transaction changes.
+    pub heap_ways: PathBuf,
     /// An actor that does nothing.
     pub idle: PathBuf,
     /// The actor in Rust.
@@ -82,6 +85,7 @@ impl Programs {
             actor: compile(dir, "actor", "actor", &[])?,
             actor_static: actor_static.ok(),
             limit: compile(dir, "limit", "limit", &[])?,
+            heap_ways: compile(dir, "heap_ways", "heap_ways", &[])?,
             idle: compile(dir, "idle", "idle", &[])?,
             rust: program("bench_actor")?,
             pmm: program("bench_pmm")?,
