@@ -15,66 +15,18 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::num::NonZeroU64;
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
-use refrain::{Block, HR_GROUP_KEY};
-use refrain_data::blocks::BlocksError;
-use refrain_data::heap::{Heap, HeapVec};
-use refrain_data::{Blocks, Memory, Region};
+use refrain::data::heap::{Heap, HeapVec};
+use refrain::{HR_GROUP_KEY, named, pmm_allocate};
 
 const SIZE: usize = 256 << 10;
 
-refrain_data::heap_type! {
+refrain::data::heap_type! {
     #[derive(Default)]
     struct Root { lives: HeapVec<u32>, page: HeapVec<u64> }
 }
 
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
-
-/// A block as a structure's memory.
-struct Held(Block);
-
-impl Memory for Held {
-    fn words(&self) -> &[AtomicU64] {
-        self.0.words()
-    }
-
-    fn sync(&self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Blocks of this group, by name and number.
-struct Named(&'static str);
-
-impl Named {
-    fn allocate(&self, number: u32, bytes: usize) -> Result<Block, BlocksError> {
-        let name = format!("{}-{number}", self.0);
-        Ok(refrain::pmm_allocate(&name, bytes as u64, HR_GROUP_KEY)?)
-    }
-}
-
-impl Blocks for Named {
-    fn block(&mut self, number: u32, bytes: usize) -> Result<Region, BlocksError> {
-        let block = Held(self.allocate(number, bytes)?);
-        Ok(Region::new(Arc::new(block)).ok_or("a block begins at a page")?)
-    }
-
-    fn free(&mut self, _number: u32) -> Result<(), BlocksError> {
-        Ok(())
-    }
-
-    fn writer(&self) -> Result<NonZeroU64, BlocksError> {
-        Ok(NonZeroU64::new(refrain::attach()?.aid().0.into()).ok_or("an aid is not 0")?)
-    }
-
-    /// This actor is alone in its group.
-    fn is_alive(&self, _writer: NonZeroU64) -> Result<bool, BlocksError> {
-        Ok(false)
-    }
-}
 
 fn main() -> Result<(), AnyError> {
     let mut words = std::env::args().skip(1);
@@ -82,10 +34,10 @@ fn main() -> Result<(), AnyError> {
     let life = refrain::life()?.0;
     let ends: Vec<_> = words.collect();
     let end = ends.get(life as usize).or(ends.last()).ok_or("no end")?;
-    let mut heap = Heap::<Root>::open(Named("heap"), SIZE)?;
-    let other = Heap::<Root>::open(Named("other"), SIZE)?;
+    let mut heap = Heap::<Root>::open(named("heap", HR_GROUP_KEY), SIZE)?;
+    let other = Heap::<Root>::open(named("other", HR_GROUP_KEY), SIZE)?;
     let mut file = File::options().append(true).create(true).open(file)?;
-    let block = Named("heap").allocate(1, SIZE)?;
+    let block = pmm_allocate("heap.1", SIZE as u64, HR_GROUP_KEY)?;
     writeln!(file, "{:?} {:p}", heap.root().lives, block.as_ptr())?;
     heap.update(|root| {
         root.lives.push(life);
@@ -94,7 +46,7 @@ fn main() -> Result<(), AnyError> {
     if end == "stray" {
         block.write(SIZE / 4, b"stray")?;
     }
-    let foreign = Named("other").allocate(1, SIZE)?;
+    let foreign = pmm_allocate("other.1", SIZE as u64, HR_GROUP_KEY)?;
     let never: Result<(), AnyError> = heap.transaction(|root| {
         root.lives.extend(1000..2000);
         match end.as_str() {

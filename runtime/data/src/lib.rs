@@ -2,7 +2,8 @@
 //! instruction (SPEC H32).
 //!
 //! [`Cell`] holds one value, [`Map`] values by key, [`Log`] and [`ByteLog`] the
-//! newest records of a sequence. Each structure is plain data ([`Plain`])
+//! newest records of a sequence; [`heap`] has any Rust values, which the rest of this page is not about. Each
+//! structure is plain data ([`Plain`])
 //! in blocks that a [`Blocks`] hands out; crate `refrain` has one that asks PMM. Each change is one store
 //! that counts (the argument is in `order.rs`), and each block says what it holds ([`Schema`]).
 //!

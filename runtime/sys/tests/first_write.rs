@@ -241,7 +241,7 @@ fn a_sigsegv_that_was_sent_ends_the_program_too() {
         let pages = memory.pages().unwrap();
         drop(pages.begin(10, 0..0).unwrap());
         // SAFETY: sends a signal to this program.
-        unsafe { libc::kill(libc::getpid(), libc::SIGSEGV) };
+        unsafe { libc::raise(libc::SIGSEGV) };
         unreachable!("SIGSEGV ends a program");
     }
     assert_eq!(in_child(NAME).signal(), Some(libc::SIGSEGV));
@@ -252,7 +252,9 @@ const MENDED: i32 = 42;
 
 extern "C" fn own_handler(_: i32, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
     // SAFETY: the kernel's, or as it gave it to whoever passes it on.
-    let address = unsafe { (*info).si_addr() };
+    let info = unsafe { &*info };
+    // SAFETY: a SIGSEGV has an address.
+    let address = unsafe { info.si_addr() };
     let code = if address.addr() == 0x10 {
         MENDED
     } else {
