@@ -137,10 +137,12 @@ unsafe impl Allocator for HeapAlloc {
         Ok(take(layout).unwrap_or_else(|| resume_unwind(Box::new(Full))))
     }
 
+    // SAFETY: the caller's promise is the trait's.
     unsafe fn deallocate(&self, place: NonNull<u8>, layout: Layout) {
         give(place, layout);
     }
 
+    // SAFETY: as above.
     unsafe fn grow(
         &self,
         place: NonNull<u8>,
@@ -150,6 +152,7 @@ unsafe impl Allocator for HeapAlloc {
         resize(place, old, new).map_or_else(|| move_to(place, old, new), Ok)
     }
 
+    // SAFETY: as above.
     unsafe fn shrink(
         &self,
         place: NonNull<u8>,
