@@ -9,5 +9,8 @@ fn main() {
     let told = Command::new(compiler).arg("-V").output();
     let version = told.map(|told| String::from_utf8_lossy(&told.stdout).into_owned());
     let target = std::env::var("TARGET").unwrap_or_default();
-    println!("cargo:rustc-env=REFRAIN_RUSTC={} {target}", version.unwrap_or_default().trim());
+    println!(
+        "cargo:rustc-env=REFRAIN_RUSTC={} {target}",
+        version.unwrap_or_default().trim()
+    );
 }
