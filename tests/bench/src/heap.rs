@@ -110,7 +110,9 @@ pub fn run(stage: &Stage, report: &mut Report) -> Result<()> {
                 Some(&limit),
                 transactions(&mut heap, pages, rounds)?,
             );
-            report.compare(PART, &ours, (&ours, &limit), Kind::Ratio);
+            let scan = format!("limit: {pages} pages of {size}, {}", WAYS[2].1);
+            let what = format!("{pages} pages of {size}, ours against a scan");
+            report.compare(PART, &what, (&ours, &scan), Kind::Ratio);
         }
         drop(heap);
         let opened = opened(&memory, bytes(mib), stage.pick(200, 20) as usize)?;
