@@ -4,6 +4,10 @@
 //! The actor is only the door: messages come in here and go to the [`crate::engine`], which also watches
 //! the fds of lives by itself. A restart passes through no mailbox.
 
+mod supervised;
+
+pub(crate) use supervised::{Supervise, SupervisedEnded};
+
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
@@ -19,6 +23,7 @@ use crate::keeper::Part;
 use crate::nucleus_link::Kept;
 use crate::pmm::Asker;
 use crate::site::{ActorInfo, KillTarget, ShutdownLevel, SiteError, SiteStat, StartSpec};
+use crate::supervise::Host;
 
 /// The boot actor HR_CTRL.
 pub struct HrCtrl {
@@ -36,10 +41,15 @@ impl HrCtrl {
         &self,
         mut spec: StartSpec,
         by: Requester,
-        stdio: Option<[OwnedFd; 3]>,
+        (stdio, host): (Option<[OwnedFd; 3]>, Option<Host>),
     ) -> BoxedAnswer<Aid> {
         let (answer, waiting) = oneshot::channel();
         let mut engine = self.engine.borrow_mut();
+        if let Some(host) = &host
+            && let Err(why) = engine.may_supervise(spec.name, host)
+        {
+            return Box::pin(async { Err(why) });
+        }
         if let Requester::Life { actor, .. } = by {
             engine.inherit(&mut spec, actor);
         }
@@ -49,6 +59,7 @@ impl HrCtrl {
         let request = RunRequest {
             spec,
             stdio,
+            host,
             answer,
         };
         let ticket = engine.ticket(Pending::Run(Box::new(request)));
@@ -256,14 +267,14 @@ pub struct ClearUp;
 impl Handler<Run> for HrCtrl {
     type Result = BoxedAnswer<Aid>;
     fn handle(&mut self, Run(spec): Run, _: &mut Context<Self>) -> Self::Result {
-        self.run(spec, Requester::Owner, None)
+        self.run(spec, Requester::Owner, (None, None))
     }
 }
 
 impl Handler<RunFromLife> for HrCtrl {
     type Result = BoxedAnswer<Aid>;
     fn handle(&mut self, run: RunFromLife, _: &mut Context<Self>) -> Self::Result {
-        self.run(run.spec, requester(&run.by), Some(run.stdio))
+        self.run(run.spec, requester(&run.by), (Some(run.stdio), None))
     }
 }
 

@@ -19,6 +19,7 @@ pub mod nucleus;
 pub mod output;
 pub mod paths;
 pub mod site;
+pub mod supervise;
 
 mod boot_actors;
 mod c_init;

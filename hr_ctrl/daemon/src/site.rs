@@ -16,6 +16,7 @@ use crate::hr_ctrl::{self, HrCtrl};
 use crate::limits::LimitRows;
 use crate::output::Output;
 use crate::pmm::{self, Pmm};
+use crate::supervise::Arbiters;
 
 /// A running site.
 #[derive(Clone)]
@@ -24,9 +25,11 @@ pub struct Site {
     pmm: Addr<Pmm>,
     output: Output,
     boot: Arc<BootRecord>,
+    arbiters: Arc<Arbiters>,
 }
 
 impl Site {
+    /// The handle, made on the site's own thread.
     pub(crate) fn new(
         hr_ctrl: Addr<HrCtrl>,
         pmm: Addr<Pmm>,
@@ -38,6 +41,7 @@ impl Site {
             pmm,
             output,
             boot,
+            arbiters: Arbiters::new(actix_rt::System::current().arbiter().clone()),
         }
     }
 
@@ -150,6 +154,15 @@ impl Site {
         self.output.say(line);
     }
 
+    /// The arbiters of its supervisor actors.
+    pub(crate) fn arbiters(&self) -> &Arbiters {
+        &self.arbiters
+    }
+
+    pub(crate) fn boot_actors(&self) -> (Addr<HrCtrl>, Addr<Pmm>) {
+        (self.hr_ctrl.clone(), self.pmm.clone())
+    }
+
     pub(crate) fn output(&self) -> &Output {
         &self.output
     }
@@ -199,6 +212,33 @@ pub struct StartSpec {
     /// How its lives are watched for hangs.
     #[serde(default)]
     pub hang: HangWatch,
+}
+
+impl StartSpec {
+    /// An ordinary actor without arguments, in the directory `/` with an empty environment. The fields say the
+    /// rest.
+    #[must_use]
+    pub fn new(name: ActorName, program: &str) -> Self {
+        Self {
+            name,
+            program: program.to_owned(),
+            argv: vec![program.to_owned()],
+            env: Vec::new(),
+            cwd: PathBuf::from("/"),
+            umask: None,
+            rlimits: Vec::new(),
+            gid: None,
+            in_place: false,
+            fresh_layout: false,
+            stopped: false,
+            notice: Notice::default(),
+            policy: None,
+            limits: ActorLimits::default(),
+            user: None,
+            no_new_privs: false,
+            hang: HangWatch::default(),
+        }
+    }
 }
 
 /// How the end of a life is noticed.
@@ -268,7 +308,7 @@ pub struct ActorInfo {
     pub life: Option<u32>,
     /// How many lives began by a group or site restart.
     pub restarts: u32,
-    /// How lives start: "standby", "template" or "exec".
+    /// How lives start: "standby", "template" or "exec"; those of a supervisor actor: "factory".
     pub start: Option<&'static str>,
     /// What the next life starts from: "cold", the program before `main`, or "warm", the state that a
     /// life has made the image.
@@ -410,6 +450,14 @@ pub enum SiteError {
     /// The program could not be loaded; the text names the path and the cure.
     #[error("{0}")]
     NotLoaded(String),
+    /// The name is that of an actor of the other mode.
+    #[error("{name}: registered as a {mode} actor; choose another name, or end its group with akill")]
+    OtherMode {
+        /// The name.
+        name: ActorName,
+        /// "user" or "supervisor".
+        mode: &'static str,
+    },
     /// A life's state cannot be made an image; the text says why.
     #[error("{0}")]
     NoImage(String),

@@ -50,8 +50,13 @@ pub struct Actor {
 }
 
 impl Actor {
-    /// Attaches over `socket`.
-    pub(crate) fn over(socket: OwnedFd) -> Result<Self, AttachError> {
+    /// Attaches over `socket`, a life's end of a pair whose other end the controller serves. For the controller
+    /// itself, which makes such a pair for a supervisor actor; a user actor calls [`attach`].
+    ///
+    /// # Errors
+    /// [`AttachError`]: the controller does not welcome the life.
+    #[doc(hidden)]
+    pub fn over(socket: OwnedFd) -> Result<Self, AttachError> {
         let link = Link::new(socket);
         // The controller welcomes a life whose predecessor has attached before that life begins: then
         // there is nothing to wait for.

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, Weak};
 
 use refrain_abi::request::{ErrorCode, Reply, Request};
 use refrain_abi::{BlockName, DeletionKey, Gid, NameError};
@@ -105,6 +105,13 @@ impl Mappings {
         // another. Its pages go once the last handle is dropped.
         self.0
             .retain(|mapped| mapped.name != name && !overlaps(mapped));
+        let mut shared = lock(&SHARED);
+        shared.retain(|mapped| mapped.strong_count() > 0);
+        let others: Vec<_> = shared.iter().filter_map(Weak::upgrade).collect();
+        if let Some(mapped) = others.iter().find(same) {
+            self.0.push(Arc::clone(mapped));
+            return Ok(Arc::clone(mapped));
+        }
         let len =
             usize::try_from(size).map_err(|_| map_error(io::ErrorKind::OutOfMemory.into()))?;
         let mapping =
@@ -120,6 +127,7 @@ impl Mappings {
             file,
         });
         self.0.push(Arc::clone(&mapped));
+        shared.push(Arc::downgrade(&mapped));
         Ok(mapped)
     }
 
@@ -132,6 +140,10 @@ impl Mappings {
         self.0.retain(|mapped| !gone(mapped));
     }
 }
+
+/// What every actor of this process has mapped. A user actor is one process; of supervisor actors a process
+/// has many, and a block has one place there, too.
+static SHARED: Mutex<Vec<Weak<Mapped>>> = Mutex::new(Vec::new());
 
 struct BlockReply {
     addr: u64,

@@ -32,6 +32,9 @@ impl Engine {
         aid: Aid,
         ticket: Option<Ticket>,
     ) {
+        if self.supervised.contains_key(&actor) {
+            return self.begin_supervised(actor, life, aid, ticket);
+        }
         self.forbid(actor);
         let Some(runtime) = self.actors.get_mut(&actor) else {
             return;

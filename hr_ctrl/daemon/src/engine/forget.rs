@@ -17,6 +17,9 @@ const LAST_WAIT: Duration = Duration::from_secs(2);
 impl Engine {
     /// Carries out `Forget`: drops template, standby, image and registration.
     pub(super) fn forget(&mut self, actor: ActorKey) {
+        if self.supervised.contains_key(&actor) {
+            return self.forget_supervised(actor);
+        }
         self.take_back(actor);
         self.tell_restarts(actor, true);
         self.drop_template(actor);

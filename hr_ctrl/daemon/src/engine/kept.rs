@@ -36,6 +36,9 @@ pub(super) struct Registered {
     pub start: StartSpec,
     /// Its image without the fds, which nucleus keeps.
     pub image: Option<Record>,
+    /// It is a supervisor actor: its program has to register it again.
+    #[serde(default)]
+    pub supervised: bool,
 }
 
 impl Registered {
@@ -44,6 +47,7 @@ impl Registered {
         Self {
             start: runtime.spec.clone(),
             image: program.map(|program| program.image.record()),
+            supervised: false,
         }
     }
 }

@@ -36,9 +36,13 @@ impl Engine {
         gid: Option<Gid>,
         kind: Kind,
     ) {
-        let Some(Pending::Run(request)) = self.tickets.get(&ticket) else {
+        let Some(Pending::Run(request)) = self.tickets.get_mut(&ticket) else {
             return self.deferred.push_back(Event::LoadFailed { actor });
         };
+        if let (Some(host), Some(gid)) = (request.host.take(), gid) {
+            let spec = request.spec.clone();
+            return self.load_supervised(actor, spec, (gid, host));
+        }
         let spec = StartSpec {
             name,
             gid,
@@ -161,6 +165,10 @@ impl Engine {
             let Some(actor) = self.core.find_name(&name) else {
                 continue;
             };
+            if entry.supervised {
+                self.restore_supervised(actor, registration.gid, entry.start);
+                continue;
+            }
             match self.new_runtime(actor, kind, entry.start.clone()) {
                 Ok(mut runtime) => {
                     runtime.registered = true;

@@ -8,7 +8,7 @@
 //! The restart path reads: [`ends`] (a life has ended, is anything left of it?) -> `step` ->
 //! [`begin`] (wake the standby); [`relay`] is the way round it, by which a failing life does that
 //! itself. [`stop`] ends the other members of a group. [`template`] keeps standbys ready, at the pace
-//! that [`pace`] sets, [`policy`] has groups wait, [`load`] brings images in, [`warm`] takes one that a life
+//! that [`pace`] sets, [`supervised`] does all of this for actors in this very process, [`policy`] has groups wait, [`load`] brings images in, [`warm`] takes one that a life
 //! has made, [`forget`] clears up, [`tell`] says what happened, [`hang`] notices lives that do nothing any more.
 
 mod adopt;
@@ -28,6 +28,7 @@ mod policy;
 mod relay;
 mod runtime;
 mod stop;
+mod supervised;
 mod sweep;
 mod tell;
 mod template;
@@ -60,8 +61,10 @@ use crate::nucleus_link::NucleusLink;
 use crate::output::Output;
 use crate::pmm::{self, Pmm};
 use crate::site::{SiteError, StartSpec};
+use crate::supervise::Host;
 use images::Images;
 use runtime::ActorRuntime;
+use supervised::Supervised;
 
 /// What HR_CTRL asks of the thread that holds C_INIT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +90,8 @@ pub struct RunRequest {
     pub spec: StartSpec,
     /// stdin, stdout and stderr of an indirect actor.
     pub stdio: Option<[OwnedFd; 3]>,
+    /// The slot of a supervisor actor.
+    pub(crate) host: Option<Host>,
     /// Where the answer goes.
     pub answer: oneshot::Sender<Result<Aid, SiteError>>,
 }
@@ -117,7 +122,10 @@ pub struct Parts {
 pub struct Engine {
     me: Weak<RefCell<Engine>>,
     core: Controller,
+    /// User actors.
     actors: HashMap<ActorKey, ActorRuntime>,
+    /// Supervisor actors.
+    supervised: HashMap<ActorKey, Supervised>,
     tickets: HashMap<Ticket, Pending>,
     last_ticket: u64,
     effects: Vec<Effect>,
@@ -186,6 +194,7 @@ impl Engine {
                 me: me.clone(),
                 core,
                 actors: HashMap::new(),
+                supervised: HashMap::new(),
                 tickets: HashMap::new(),
                 last_ticket: 0,
                 effects: Vec::new(),

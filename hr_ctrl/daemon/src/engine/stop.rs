@@ -31,6 +31,9 @@ const LINGER: Duration = Duration::from_secs(5);
 impl Engine {
     /// Carries out `Stop`.
     pub(super) fn stop(&mut self, actor: ActorKey, life: LifeNo, how: StopHow) {
+        if self.supervised.contains_key(&actor) {
+            return self.stop_supervised(actor, life, how);
+        }
         let grace = self.parts.tunables.hr_ctrl.grace_ms;
         let Some(runtime) = self.actors.get_mut(&actor) else {
             return;

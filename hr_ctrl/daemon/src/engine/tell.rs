@@ -26,6 +26,9 @@ impl Engine {
     /// begun yet.
     pub(super) fn group_restarts(&mut self, gid: Gid, failed: ActorKey, badness: u32) {
         *self.group_restarts.entry(gid).or_default() += 1;
+        if self.supervised.contains_key(&failed) {
+            return self.note_supervised_restart(gid, failed, badness);
+        }
         let Some(runtime) = self.actors.get_mut(&failed) else {
             return;
         };

@@ -53,7 +53,11 @@ impl Engine {
     /// Every registered actor, in the order of registration.
     #[must_use]
     pub fn actor_infos(&self) -> Vec<ActorInfo> {
-        self.core.actors().map(|view| self.info(&view)).collect()
+        let info = |view: ActorView<'_>| match self.supervised.get(&view.key) {
+            Some(supervised) => supervised.info(&view),
+            None => self.info(&view),
+        };
+        self.core.actors().map(info).collect()
     }
 
     fn info(&self, view: &ActorView<'_>) -> ActorInfo {

@@ -308,6 +308,7 @@ pub(super) fn refused(why: SiteError) -> Refused {
     let code = match &why {
         SiteError::NotLoaded(_) => ErrorCode::NoExec,
         SiteError::NoImage(_) | SiteError::ForeignUser => ErrorCode::Denied,
+        SiteError::OtherMode { .. } => ErrorCode::Exists,
         SiteError::Halted => ErrorCode::Again,
         SiteError::Refused(refusal) => family(refusal),
     };

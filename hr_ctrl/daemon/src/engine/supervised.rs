@@ -1,0 +1,419 @@
+//! Supervisor actors: the same effects, carried out in this very process ([`crate::supervise`]).
+//!
+//! The core does not know the mode of an actor. Where a user actor has a template and a standby, a supervisor
+//! actor has a *host*: the factory that makes its next life stands always ready. `Load` is done at once;
+//! `Begin` and `Stop` go to the slot on its arbiter, which reports an end when nothing of the life is left,
+//! so `Ended` and `Gone` go to the core back to back.
+//!
+//! **After the program has ended** and was started again, the bank knows the actor and nobody has its
+//! factory. The core restores and restarts it like any other; its life is decided, and begins when the
+//! program registers it again ([`Engine::take_place`]). Until then `aps` shows it as `loading`, and its group
+//! has not terminated.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hr_ctrl_core::{ActorKey, ActorState, ActorView, Event, Kind, StopHow, Ticket};
+use refrain_abi::{ActorName, Aid, Capability, Gid, LifeNo};
+use refrain_pmm::{LifeRecord, Registration};
+use refrain_sys::clock;
+
+use super::kept::Registered;
+use super::{Engine, Pending};
+use crate::hr_ctrl::SupervisedEnded;
+use crate::limits::LimitRows;
+use crate::pmm;
+use crate::site::{ActorInfo, SiteError, StartSpec};
+use crate::supervise::{Command, Credentials, Host, LifeShared};
+
+/// One registered supervisor actor.
+pub(crate) struct Supervised {
+    spec: StartSpec,
+    gid: Gid,
+    /// `None`: the bank knows it, and its program has not registered it again yet.
+    host: Option<Host>,
+    life: Option<Own>,
+    /// A life that is decided and waits for a host.
+    begin: Option<(LifeNo, Aid)>,
+    /// It is entered in the bank.
+    registered: bool,
+    last_end: Option<String>,
+    last_aid: Option<Aid>,
+    /// Group restarts that its ends provoked and that the console is still to be told of.
+    untold: Vec<Restart>,
+}
+
+/// The life that runs.
+struct Own {
+    shared: Arc<LifeShared>,
+    credentials: Credentials,
+    began_ms: u64,
+}
+
+/// A group restart, to be told.
+struct Restart {
+    badness: u32,
+    how: String,
+    /// It comes after a delay.
+    waits: bool,
+}
+
+impl Supervised {
+    fn new(spec: StartSpec, gid: Gid, host: Option<Host>) -> Self {
+        Self {
+            gid,
+            spec,
+            host,
+            life: None,
+            begin: None,
+            registered: false,
+            last_end: None,
+            last_aid: None,
+            untold: Vec::new(),
+        }
+    }
+
+    fn name(&self) -> ActorName {
+        self.spec.name
+    }
+
+    fn is_in(&self, life: LifeNo) -> bool {
+        self.life.as_ref().is_some_and(|own| own.shared.no() == life)
+    }
+
+    /// Its row of `aps`.
+    pub(super) fn info(&self, view: &ActorView<'_>) -> ActorInfo {
+        let life = self.life.as_ref();
+        let aid = life.map(|life| life.credentials.aid);
+        ActorInfo {
+            name: view.name.to_string(),
+            gid: view.gid.map(|gid| gid.0),
+            aid: aid.or(view.aid).or(self.last_aid).map(|aid| aid.0),
+            capability: life.map(|life| life.credentials.capability.to_string()),
+            // That of the controller, which is no way to end it.
+            pid: None,
+            kind: match view.kind {
+                Kind::Direct => "direct",
+                Kind::Indirect => "indirect",
+                Kind::Ordinary => "ordinary",
+            },
+            mode: "supervisor",
+            state: match view.state {
+                ActorState::Ending => ActorState::Stopping.as_str(),
+                ActorState::Running if life.is_none() => ActorState::Loading.as_str(),
+                state => state.as_str(),
+            },
+            life: view.life.map(|life| life.0),
+            restarts: view.restarts,
+            start: Some("factory"),
+            image: "cold",
+            start_reason: self
+                .host
+                .is_none()
+                .then(|| "its program has not registered it again".to_owned()),
+            last_end: self.last_end.clone(),
+            notice: None,
+            failure: None,
+            limits: LimitRows::default(),
+            user: None,
+            no_new_privs: false,
+            keeper: false,
+            watch: None,
+            path: self.spec.program.clone(),
+            uptime_ms: life.map(|life| clock::now_monotonic_ms().saturating_sub(life.began_ms)),
+        }
+    }
+}
+
+impl Engine {
+    /// Whether a host may be given to an actor of this name, if there is one.
+    ///
+    /// # Errors
+    /// It is a user actor, or lives on the same arbiter as HR_CTRL.
+    pub(crate) fn may_supervise(&self, name: ActorName, host: &Host) -> Result<(), SiteError> {
+        let known = self.core.find_name(&name);
+        if known.is_some_and(|actor| self.actors.contains_key(&actor)) {
+            let mode = "user";
+            return Err(SiteError::OtherMode { name, mode });
+        }
+        if host.thread == std::thread::current().id() {
+            let why = "no actor lives on the arbiter that restarts it; choose another";
+            return Err(SiteError::NotLoaded(format!("{name}: {why}")));
+        }
+        Ok(())
+    }
+
+    /// The program that had registered an actor was started again and registers it again: its life, which is
+    /// decided, begins. Gives the host back where that is not so.
+    pub(crate) fn take_place(&mut self, name: ActorName, gid: Option<Gid>, host: Host) -> Result<Aid, Host> {
+        let Some(actor) = self.core.find_name(&name) else {
+            return Err(host);
+        };
+        let Some(supervised) = self.supervised.get_mut(&actor) else {
+            return Err(host);
+        };
+        if supervised.host.is_some() || Some(supervised.gid) != gid {
+            return Err(host);
+        }
+        let Some((life, aid)) = supervised.begin.take() else {
+            return Err(host);
+        };
+        supervised.host = Some(host);
+        self.begin_hosted(actor, life, aid);
+        Ok(aid)
+    }
+
+    /// Carries out `Load`.
+    pub(super) fn load_supervised(
+        &mut self,
+        actor: ActorKey,
+        spec: StartSpec,
+        (gid, host): (Gid, Host),
+    ) {
+        self.supervised.insert(actor, Supervised::new(spec, gid, Some(host)));
+        self.deferred.push_back(Event::Loaded { actor });
+    }
+
+    /// At boot: an actor that the bank knows.
+    pub(super) fn restore_supervised(&mut self, actor: ActorKey, gid: Gid, spec: StartSpec) {
+        let mut supervised = Supervised::new(spec, gid, None);
+        supervised.registered = true;
+        self.supervised.insert(actor, supervised);
+    }
+
+    /// Carries out `Begin`.
+    pub(super) fn begin_supervised(
+        &mut self,
+        actor: ActorKey,
+        life: LifeNo,
+        aid: Aid,
+        ticket: Option<Ticket>,
+    ) {
+        let host = ticket.and_then(|ticket| match self.tickets.get_mut(&ticket)? {
+            Pending::Run(request) => request.host.take(),
+            Pending::Other(_) => None,
+        });
+        let Some(supervised) = self.supervised.get_mut(&actor) else {
+            return;
+        };
+        if let Some(host) = host {
+            supervised.host = Some(host);
+        }
+        if supervised.host.is_none() {
+            supervised.begin = Some((life, aid));
+        } else {
+            self.begin_hosted(actor, life, aid);
+        }
+    }
+
+    fn begin_hosted(&mut self, actor: ActorKey, life: LifeNo, aid: Aid) {
+        let Some(supervised) = self.supervised.get_mut(&actor) else {
+            return;
+        };
+        let Some(host) = &supervised.host else { return };
+        let credentials = Credentials {
+            aid,
+            capability: random_capability(),
+        };
+        let shared = host.life(life);
+        shared.tell(credentials);
+        if !host.tell(Command::Begin(actor, Arc::clone(&shared))) {
+            let name = supervised.name();
+            let why = "its arbiter has ended";
+            let line = format!("HR_CTRL: {name} cannot be started again: {why}");
+            self.parts.output.say(line);
+            return self.step(Event::BeginFailed { actor, life });
+        }
+        supervised.life = Some(Own {
+            shared,
+            credentials,
+            began_ms: clock::now_monotonic_ms(),
+        });
+        let engine = self.shared();
+        actix_rt::spawn(async move {
+            tokio::task::yield_now().await;
+            engine.borrow_mut().after_supervised_begin(actor, life);
+        });
+    }
+
+    /// Off the path: the bank, and the console.
+    fn after_supervised_begin(&mut self, actor: ActorKey, life: LifeNo) {
+        self.tell_supervised_restarts(actor);
+        let restarts = self.core.view(actor).map_or(0, |view| view.restarts);
+        let Some(supervised) = self.supervised.get_mut(&actor).filter(|s| s.is_in(life)) else {
+            return;
+        };
+        let Some(aid) = supervised.life.as_ref().map(|own| own.credentials.aid) else {
+            return;
+        };
+        supervised.last_aid = Some(aid);
+        let name = supervised.name();
+        if std::mem::replace(&mut supervised.registered, true) {
+            let note = LifeRecord {
+                life,
+                restarts,
+                clean: false,
+                running: None,
+            };
+            self.parts.pmm.do_send(pmm::RecordLife { name, note });
+        } else {
+            let registered = Registered {
+                start: supervised.spec.clone(),
+                image: None,
+                supervised: true,
+            };
+            self.parts.pmm.do_send(pmm::Register(Registration {
+                name,
+                gid: supervised.gid,
+                direct: true,
+                life,
+                restarts,
+                clean: false,
+                running: None,
+                spec: serde_json::to_vec(&registered).unwrap_or_default(),
+            }));
+        }
+        self.reserve_aids(aid);
+    }
+
+    /// Carries out `Stop`.
+    pub(super) fn stop_supervised(&mut self, actor: ActorKey, life: LifeNo, how: StopHow) {
+        let Some(supervised) = self.supervised.get_mut(&actor) else {
+            return;
+        };
+        if supervised.begin.take_if(|begin| begin.0 == life).is_some() {
+            let (clean, exit_code, at_ms) = (false, None, clock::now_monotonic_ms());
+            self.deferred.push_back(Event::Ended {
+                actor,
+                life,
+                clean,
+                exit_code,
+                at_ms,
+            });
+            self.deferred.push_back(Event::Gone { actor, life });
+            return;
+        }
+        let tidy = how == StopHow::Tidy;
+        supervised.tell(Command::Stop { life, tidy });
+        if tidy {
+            let grace = Duration::from_millis(self.parts.tunables.hr_ctrl.grace_ms);
+            let engine = self.shared();
+            actix_rt::spawn(async move {
+                tokio::time::sleep(grace).await;
+                let tidy = false;
+                if let Some(supervised) = engine.borrow().supervised.get(&actor) {
+                    supervised.tell(Command::Stop { life, tidy });
+                }
+            });
+        }
+    }
+
+    /// The slot has reported the end of a life.
+    pub(crate) fn supervised_ended(&mut self, ended: SupervisedEnded) {
+        let SupervisedEnded {
+            actor,
+            life,
+            clean,
+            how,
+            at_ms,
+        } = ended;
+        let Some(supervised) = self.supervised.get_mut(&actor).filter(|s| s.is_in(life)) else {
+            return;
+        };
+        let attached = supervised.life.take().is_some_and(|own| own.shared.has_attached());
+        supervised.last_end = Some(how);
+        self.step(Event::Ended {
+            actor,
+            life,
+            clean,
+            exit_code: None,
+            at_ms,
+        });
+        self.step(Event::Gone { actor, life });
+        if attached {
+            self.parts.pmm.do_send(pmm::LifeEnded { actor, life });
+        }
+        if clean {
+            self.note_clean_end(actor, life);
+        }
+        self.tell_supervised_restarts(actor);
+    }
+
+    fn note_clean_end(&self, actor: ActorKey, life: LifeNo) {
+        let view = self.core.view(actor).filter(|view| view.life == Some(life));
+        let Some(view) = view else { return };
+        let note = LifeRecord {
+            life,
+            restarts: view.restarts,
+            clean: true,
+            running: None,
+        };
+        let name = *view.name;
+        self.parts.pmm.do_send(pmm::RecordLife { name, note });
+    }
+
+    /// `GroupRestarts` of a group whose failed member is a supervisor actor.
+    pub(super) fn note_supervised_restart(&mut self, gid: Gid, failed: ActorKey, badness: u32) {
+        let waits = self.core.group(gid).is_some_and(|group| group.delay_ms > 0);
+        let Some(supervised) = self.supervised.get_mut(&failed) else {
+            return;
+        };
+        let how = supervised.last_end.clone().unwrap_or_default();
+        supervised.untold.push(Restart {
+            badness,
+            how,
+            waits,
+        });
+    }
+
+    /// Tells the console of them.
+    fn tell_supervised_restarts(&mut self, actor: ActorKey) {
+        let Some(supervised) = self.supervised.get_mut(&actor) else {
+            return;
+        };
+        let (name, gid) = (supervised.name(), supervised.gid);
+        for Restart {
+            badness,
+            how,
+            waits,
+        } in supervised.untold.drain(..)
+        {
+            let restarted = if waits {
+                "restarts after a delay"
+            } else {
+                "restarted"
+            };
+            self.parts.output.say(format!(
+                "HR_CTRL: {name} failed ({how}), group {gid} {restarted} (badness {badness})"
+            ));
+        }
+    }
+
+    /// Carries out `Forget`.
+    pub(super) fn forget_supervised(&mut self, actor: ActorKey) {
+        self.tell_supervised_restarts(actor);
+        let Some(supervised) = self.supervised.remove(&actor) else {
+            return;
+        };
+        supervised.tell(Command::Close);
+        if supervised.registered {
+            self.parts.pmm.do_send(pmm::Deregister(supervised.name()));
+        }
+        self.parts.pmm.do_send(pmm::ForgetActor(actor));
+    }
+}
+
+impl Supervised {
+    fn tell(&self, command: Command) {
+        if let Some(host) = &self.host {
+            // A slot that is gone has reported the end of its life.
+            host.tell(command);
+        }
+    }
+}
+
+fn random_capability() -> Capability {
+    let mut bytes = [0; 16];
+    refrain_sys::clock::random_bytes(&mut bytes).expect("the kernel has random bytes");
+    Capability(bytes)
+}

@@ -1,0 +1,53 @@
+//! The door of the engine for supervisor actors: the program registers them, their slots report their ends.
+
+use actix::{Context, Handler, Message};
+use hr_ctrl_core::{ActorKey, Requester};
+use refrain_abi::{Aid, LifeNo};
+
+use super::{BoxedAnswer, HrCtrl};
+use crate::site::{SiteError, StartSpec};
+use crate::supervise::Host;
+
+/// A supervisor actor, by the embedding program.
+#[derive(Message)]
+#[rtype(result = "Result<Aid, SiteError>")]
+pub(crate) struct Supervise {
+    /// Its name, group and policy.
+    pub(crate) spec: StartSpec,
+    /// Where it lives.
+    pub(crate) host: Host,
+}
+
+/// The life of a supervisor actor has ended, and nothing of it is left.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct SupervisedEnded {
+    /// The actor.
+    pub(crate) actor: ActorKey,
+    /// The life.
+    pub(crate) life: LifeNo,
+    /// It had called the exit handler.
+    pub(crate) clean: bool,
+    /// How it ended, in words.
+    pub(crate) how: String,
+    /// When, on the clock of [`Event::Ended`].
+    pub(crate) at_ms: u64,
+}
+
+impl Handler<Supervise> for HrCtrl {
+    type Result = BoxedAnswer<Aid>;
+    fn handle(&mut self, asked: Supervise, _: &mut Context<Self>) -> Self::Result {
+        let taken = self.engine.borrow_mut().take_place(asked.spec.name, asked.spec.gid, asked.host);
+        match taken {
+            Ok(aid) => Box::pin(async move { Ok(aid) }),
+            Err(host) => self.run(asked.spec, Requester::Owner, (None, Some(host))),
+        }
+    }
+}
+
+impl Handler<SupervisedEnded> for HrCtrl {
+    type Result = ();
+    fn handle(&mut self, ended: SupervisedEnded, _: &mut Context<Self>) {
+        self.engine.borrow_mut().supervised_ended(ended);
+    }
+}
