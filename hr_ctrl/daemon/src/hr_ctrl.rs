@@ -6,7 +6,7 @@
 
 mod supervised;
 
-pub(crate) use supervised::{Supervise, SupervisedEnded};
+pub(crate) use supervised::{Settled, Supervise, SupervisedEnded};
 
 use std::os::fd::OwnedFd;
 use std::rc::Rc;

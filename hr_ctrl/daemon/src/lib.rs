@@ -21,6 +21,13 @@ pub mod paths;
 pub mod site;
 pub mod supervise;
 
+pub use refrain_abi::{ActorName, Aid, Capability, Gid, LifeNo};
+
+/// Restart policy, as a program or a configuration says it (SPEC H33).
+pub mod policy {
+    pub use refrain_abi::{PastLimit, PolicyParts};
+}
+
 mod boot_actors;
 mod c_init;
 mod checks;

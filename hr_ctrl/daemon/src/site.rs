@@ -28,6 +28,12 @@ pub struct Site {
     arbiters: Arc<Arbiters>,
 }
 
+impl std::fmt::Debug for Site {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Site({})", self.boot.site)
+    }
+}
+
 impl Site {
     /// The handle, made on the site's own thread.
     pub(crate) fn new(
@@ -464,6 +470,12 @@ pub enum SiteError {
     /// An actor of another user than the site's asked for what concerns others.
     #[error("an actor of another user does not command the site")]
     ForeignUser,
+    /// An embedded site cannot be started; the text says why, and the cure.
+    #[error("{0}")]
+    NotStarted(String),
+    /// An embedded site has halted and could not keep or discard its bank; the text says why.
+    #[error("{0}")]
+    NotHalted(String),
     /// The site has halted meanwhile.
     #[error("the site has halted")]
     Halted,

@@ -1,6 +1,10 @@
-//! The door of the engine for supervisor actors: the program registers them, their slots report their ends.
+//! The door of the engine for a program that embeds the site: it registers supervisor actors, their slots report
+//! their ends.
 
-use actix::{Context, Handler, Message};
+use std::rc::Rc;
+use std::time::Duration;
+
+use actix::{Context, Handler, Message, ResponseFuture};
 use hr_ctrl_core::{ActorKey, Requester};
 use refrain_abi::{Aid, LifeNo};
 
@@ -49,5 +53,22 @@ impl Handler<SupervisedEnded> for HrCtrl {
     type Result = ();
     fn handle(&mut self, ended: SupervisedEnded, _: &mut Context<Self>) {
         self.engine.borrow_mut().supervised_ended(ended);
+    }
+}
+
+/// Answered when no site restart goes on.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Settled;
+
+impl Handler<Settled> for HrCtrl {
+    type Result = ResponseFuture<()>;
+    fn handle(&mut self, _: Settled, _: &mut Context<Self>) -> Self::Result {
+        let engine = Rc::clone(&self.engine);
+        Box::pin(async move {
+            while engine.borrow().is_restarting() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
     }
 }

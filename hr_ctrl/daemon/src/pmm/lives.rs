@@ -309,7 +309,7 @@ pub(super) fn refused(why: SiteError) -> Refused {
         SiteError::NotLoaded(_) => ErrorCode::NoExec,
         SiteError::NoImage(_) | SiteError::ForeignUser => ErrorCode::Denied,
         SiteError::OtherMode { .. } => ErrorCode::Exists,
-        SiteError::Halted => ErrorCode::Again,
+        SiteError::Halted | SiteError::NotStarted(_) | SiteError::NotHalted(_) => ErrorCode::Again,
         SiteError::Refused(refusal) => family(refusal),
     };
     Refused::new(code, why)
