@@ -9,6 +9,7 @@ use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, Respon
 use hr_ctrl::embed::EmbeddedSite;
 use hr_ctrl::policy::PolicyParts;
 use hr_ctrl::site::{ActorInfo, Site};
+use refrain_abi::tunables::Tunables;
 use hr_ctrl::supervise::Life;
 use hr_ctrl::Gid;
 
@@ -28,7 +29,10 @@ pub async fn site_with(policy: PolicyParts) -> EmbeddedSite {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let name = format!("supervise-{}-{number}", std::process::id());
-    let mut builder = Site::builder(&name).keep_on_halt(false);
+    let mut tunables = Tunables::default();
+    // The sites of one process need windows of their own: a block has one place in it.
+    tunables.pmm.window_base += u64::from(number) * tunables.pmm.window_size;
+    let mut builder = Site::builder(&name).tunables(tunables).keep_on_halt(false);
     for gid in 1..=3 {
         builder = builder.group(Gid(gid), policy.clone());
     }
