@@ -11,10 +11,11 @@ use actix::{Actor, Addr, Arbiter};
 use hr_ctrl_core::HaltLevel;
 use refrain_abi::Aid;
 use refrain_pmm::{BankOptions, Registration};
-use tokio::sync::mpsc;
+use tokio::sync::{broadcast, mpsc};
 
 use crate::boot::BootRecord;
 use crate::containment::Containment;
+use crate::events::{self, SiteEvent};
 use crate::engine::{Adopted, BootOrder, Engine, Parts};
 use crate::hr_ctrl::{self, HrCtrl};
 use crate::nucleus_link::{Kept, NucleusLink};
@@ -29,6 +30,7 @@ pub(crate) struct BootActors {
     /// What the bank holds of an earlier controller.
     pub(crate) registrations: Vec<Registration>,
     orders: mpsc::UnboundedReceiver<BootOrder>,
+    events: broadcast::Sender<SiteEvent>,
 }
 
 /// What crosses to HR_CTRL's thread; the engine itself is made there and never leaves it.
@@ -40,6 +42,7 @@ struct Seed {
     orders: mpsc::UnboundedSender<BootOrder>,
     first_aid: Aid,
     adopts: bool,
+    events: broadcast::Sender<SiteEvent>,
 }
 
 impl BootActors {
@@ -59,6 +62,9 @@ impl BootActors {
         let (bank, found) = OpenBank::open(options, keep, output.clone())?;
         let pmm = Pmm::start_in_arbiter(&Arbiter::new().handle(), |_| Pmm::new(bank));
         let (sender, orders) = mpsc::unbounded_channel();
+        // In a site with a nucleus nobody listens.
+        let depth = if nucleus.is_some() { 1 } else { events::DEPTH };
+        let (events, _) = broadcast::channel(depth);
         let seed = Seed {
             boot: Arc::clone(boot),
             pmm: pmm.clone(),
@@ -67,6 +73,7 @@ impl BootActors {
             orders: sender,
             first_aid: found.first_aid,
             adopts,
+            events: events.clone(),
         };
         let hr_ctrl = HrCtrl::start_in_arbiter(&Arbiter::new().handle(), move |_| seed.grow());
         pmm.do_send(pmm::Connect(hr_ctrl.clone()));
@@ -76,13 +83,14 @@ impl BootActors {
             pmm,
             registrations,
             orders,
+            events,
         })
     }
 
     /// The handle to the site that they are.
     pub(crate) fn site(&self, boot: &Arc<BootRecord>, output: &Output) -> Site {
         let (hr_ctrl, pmm) = (self.hr_ctrl.clone(), self.pmm.clone());
-        Site::new(hr_ctrl, pmm, output.clone(), Arc::clone(boot))
+        Site::new((hr_ctrl, pmm), output.clone(), Arc::clone(boot), &self.events)
     }
 
     /// Adopts the actors of an earlier controller; or brings them back by a site
@@ -143,6 +151,7 @@ impl Seed {
             output: self.output,
             nucleus: self.nucleus.map(NucleusLink::over),
             containment,
+            events: self.events,
             orders: self.orders,
             first_aid: self.first_aid,
             aids_reserved: self.first_aid,

@@ -26,7 +26,7 @@
 
 use std::ops::Deref;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use hr_ctrl_core::HaltLevel;
@@ -37,6 +37,7 @@ use tokio::sync::oneshot;
 use crate::boot::BootRecord;
 use crate::boot_actors::BootActors;
 use crate::engine::BootOrder;
+use crate::events::Events;
 use crate::hr_ctrl;
 use crate::output::Output;
 use crate::paths;
@@ -112,8 +113,10 @@ impl Builder {
             })
             .map_err(|error| SiteError::NotStarted(format!("no thread for the site: {error}")))?;
         let died = |_| SiteError::NotStarted("the site's thread has panicked".to_owned());
-        let Started { site, found } = waiting.await.map_err(died)?.map_err(SiteError::NotStarted)?;
-        let site = EmbeddedSite { site, end };
+        let started = waiting.await.map_err(died)?;
+        let Started { site, found, first } = started.map_err(SiteError::NotStarted)?;
+        let first = Mutex::new(Some(first));
+        let site = EmbeddedSite { site, end, first };
         for spec in self.actors {
             if !(found && spec.gid.is_some()) {
                 site.run(spec).await?;
@@ -129,6 +132,8 @@ impl Builder {
 pub struct EmbeddedSite {
     site: Site,
     end: oneshot::Receiver<Result<(), String>>,
+    /// From before the first life on, until it is asked for.
+    first: Mutex<Option<Events>>,
 }
 
 impl Deref for EmbeddedSite {
@@ -140,6 +145,13 @@ impl Deref for EmbeddedSite {
 }
 
 impl EmbeddedSite {
+    /// What happens on the site: at the first call from its very beginning on, else from now on.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        first.unwrap_or_else(|| self.site.events())
+    }
+
     /// Halts the site tidily and returns when nothing of it is left: actors are told to end, and are killed
     /// after `hr_ctrl.grace`.
     ///
@@ -157,6 +169,7 @@ struct Started {
     site: Site,
     /// The bank held registrations.
     found: bool,
+    first: Events,
 }
 
 /// The life of the site's thread.
@@ -166,10 +179,10 @@ fn run(boot: &Arc<BootRecord>, started: oneshot::Sender<Result<Started, String>>
         match start(boot).await {
             Ok((boot_actors, site)) => {
                 let served = actix_rt::spawn(serve(boot_actors.0));
-                let (hr_ctrl, found) = boot_actors.1;
+                let (hr_ctrl, found, first) = boot_actors.1;
                 // Carried out by the future above: it must be there first.
                 let _ = hr_ctrl.send(hr_ctrl::Settled).await;
-                let _ = started.send(Ok(Started { site, found }));
+                let _ = started.send(Ok(Started { site, found, first }));
                 served.await.map_err(|error| error.to_string())?
             }
             Err(why) => {
@@ -184,16 +197,17 @@ fn run(boot: &Arc<BootRecord>, started: oneshot::Sender<Result<Started, String>>
     ended
 }
 
-type Parts = (BootActors, (actix::Addr<hr_ctrl::HrCtrl>, bool));
+type Parts = (BootActors, (actix::Addr<hr_ctrl::HrCtrl>, bool, Events));
 
 async fn start(boot: &Arc<BootRecord>) -> Result<(Parts, Site), String> {
     let output = Output::start(boot.tunables.console.log_size);
     let mut boot_actors = BootActors::start(boot, &output, None, false)?;
     let site = boot_actors.site(boot, &output);
     let found = !boot_actors.registrations.is_empty();
+    let first = site.events();
     boot_actors.recover(Vec::new()).await?;
     let hr_ctrl = boot_actors.hr_ctrl.clone();
-    Ok(((boot_actors, (hr_ctrl, found)), site))
+    Ok(((boot_actors, (hr_ctrl, found, first)), site))
 }
 
 /// Carries out HR_CTRL's orders until the site has ended.

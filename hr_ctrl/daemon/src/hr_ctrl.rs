@@ -458,7 +458,7 @@ impl Handler<IniLine> for HrCtrl {
 impl Handler<BootActorsReset> for HrCtrl {
     type Result = ();
     fn handle(&mut self, _: BootActorsReset, _: &mut Context<Self>) {
-        self.engine.borrow_mut().step(Event::BootActorsReset);
+        self.engine.borrow_mut().site_restarts();
     }
 }
 

@@ -9,6 +9,7 @@
 pub mod boot;
 pub mod controller;
 pub mod embed;
+pub mod events;
 pub mod failure;
 #[doc(hidden)]
 pub mod fuzzing;

@@ -9,8 +9,10 @@ use refrain_abi::hang::HangWatch;
 use refrain_abi::limits::{ActorLimits, RunAs};
 use refrain_abi::{ActorName, Aid, Gid, PolicyParts};
 use serde::{Deserialize, Serialize};
+use tokio::sync::broadcast;
 
 use crate::boot::BootRecord;
+use crate::events::{Events, SiteEvent};
 use crate::failure::Report;
 use crate::hr_ctrl::{self, HrCtrl};
 use crate::limits::LimitRows;
@@ -25,6 +27,7 @@ pub struct Site {
     pmm: Addr<Pmm>,
     output: Output,
     boot: Arc<BootRecord>,
+    events: broadcast::WeakSender<SiteEvent>,
     arbiters: Arc<Arbiters>,
 }
 
@@ -37,16 +40,17 @@ impl std::fmt::Debug for Site {
 impl Site {
     /// The handle, made on the site's own thread.
     pub(crate) fn new(
-        hr_ctrl: Addr<HrCtrl>,
-        pmm: Addr<Pmm>,
+        (hr_ctrl, pmm): (Addr<HrCtrl>, Addr<Pmm>),
         output: Output,
         boot: Arc<BootRecord>,
+        events: &broadcast::Sender<SiteEvent>,
     ) -> Self {
         Self {
             hr_ctrl,
             pmm,
             output,
             boot,
+            events: events.downgrade(),
             arbiters: Arbiters::new(actix_rt::System::current().arbiter().clone()),
         }
     }
@@ -135,6 +139,16 @@ impl Site {
             site: self.boot.site.clone(),
         };
         self.hr_ctrl.send(stat).await.map_err(|_| SiteError::Halted)
+    }
+
+    /// What happens on the site from now on. Of an embedded site; in one with a nucleus nobody but its commands
+    /// tells.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        match self.events.upgrade() {
+            Some(sender) => Events::of(&sender),
+            None => Events::of(&broadcast::channel(1).0),
+        }
     }
 
     /// The end of what an actor printed; `None` when there is no log of that name.

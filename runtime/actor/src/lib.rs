@@ -38,6 +38,7 @@ mod image;
 mod link;
 mod pmm;
 mod progress;
+mod run;
 
 #[cfg(test)]
 mod tests;
@@ -57,6 +58,7 @@ pub use link::RequestError;
 pub use pmm::{HR_GROUP_KEY, PmmError, pmm_allocate, pmm_free, pmm_free_all, pmm_grant};
 
 pub use progress::{progress, promise_progress};
+pub use run::run;
 
 pub use refrain_abi::request::ErrorCode;
 pub use refrain_abi::{Aid, Capability, DeletionKey, Gid, LifeNo, NameError};

@@ -179,6 +179,7 @@ impl Engine {
         if let Some(status) = standby.reaped {
             runtime.reaped(standby.pid, status);
         }
+        self.life_began(actor, begin.life, begin.aid);
         let engine = self.shared();
         let socket = standby.socket;
         actix_rt::spawn(async move {

@@ -137,13 +137,15 @@ impl Engine {
         let exit_code = life.exit.code();
         // Which of the two notices of an end comes first is the kernel's choice.
         runtime.last_pid = (!life.reaped).then_some(life.pid);
+        let at_ms = clock::now_monotonic_ms();
         let ended = Event::Ended {
             actor,
             life: life.no,
             clean,
             exit_code,
-            at_ms: clock::now_monotonic_ms(),
+            at_ms,
         };
+        self.note_end(actor);
         self.step(ended);
         clean
     }
@@ -213,6 +215,10 @@ impl Engine {
         let clean = runtime.reaped(pid, status);
         if let (Some(clean), Some(own)) = (clean, self.ledger.own(actor)) {
             own.set_end(pid, status, clean);
+        }
+        if clean.is_some() {
+            let cause = self.actors.get(&actor).and_then(|r| r.last_end.clone());
+            self.say_ends(actor, Some(pid), cause);
         }
         self.tell_restarts(actor, false);
     }
@@ -322,7 +328,8 @@ impl ActorRuntime {
         if let Some(standby) = self.standby.as_mut().filter(|standby| standby.pid == pid) {
             standby.reaped = Some(status);
         }
-        let waited_for = self.untold.iter().any(|restart| restart.pid == Some(pid));
+        let waited_for = self.untold.iter().any(|restart| restart.pid == Some(pid))
+            || self.unsaid.iter().any(|end| end.is_of(pid));
         if current.is_none() && self.last_pid != Some(pid) && !waited_for {
             return None;
         }

@@ -22,6 +22,7 @@ impl Engine {
         }
         self.take_back(actor);
         self.tell_restarts(actor, true);
+        self.say_ends(actor, None, None);
         self.drop_template(actor);
         self.drop_retired(actor);
         let Some(mut runtime) = self.actors.remove(&actor) else {

@@ -257,6 +257,7 @@ impl NewRuntime {
             explaining: false,
             failure: None,
             untold: VecDeque::new(),
+            unsaid: VecDeque::new(),
             last_aid: None,
             start: None,
             registered: false,

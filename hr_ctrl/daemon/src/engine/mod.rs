@@ -18,6 +18,7 @@ mod build;
 mod claims;
 mod ends;
 mod forget;
+mod happened;
 mod hang;
 mod images;
 mod kept;
@@ -53,15 +54,17 @@ use hr_ctrl_core::{
 use refrain_abi::tunables::{HrCtrlTunables, Tunables};
 use refrain_abi::{Aid, Gid, LifeNo};
 use refrain_sys::{PidFd, clock};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::containment::Containment;
+use crate::events::SiteEvent;
 use crate::ledger::Ledger;
 use crate::nucleus_link::NucleusLink;
 use crate::output::Output;
 use crate::pmm::{self, Pmm};
 use crate::site::{SiteError, StartSpec};
 use crate::supervise::Host;
+use happened::Happened;
 use images::Images;
 use runtime::ActorRuntime;
 use supervised::Supervised;
@@ -110,6 +113,8 @@ pub struct Parts {
     pub nucleus: Option<NucleusLink>,
     /// How children of lives are found and ended.
     pub containment: Containment,
+    /// Whoever wants to know what happens.
+    pub events: broadcast::Sender<SiteEvent>,
     /// Orders to the thread of C_INIT.
     pub orders: mpsc::UnboundedSender<BootOrder>,
     /// The first aid to give out.
@@ -151,6 +156,8 @@ pub struct Engine {
     stopped: Vec<Rc<PidFd>>,
     /// Actors whose next standby waits for its turn.
     paced: VecDeque<ActorKey>,
+    /// What is to be told to a program that embeds the site.
+    happened: Happened,
     /// What the next hr_ctrl has to know of the core's decisions.
     ledger: Ledger,
     /// For what a step has changed: kept, so that the restart path allocates nothing.
@@ -199,6 +206,7 @@ impl Engine {
                 last_ticket: 0,
                 effects: Vec::new(),
                 deferred: VecDeque::new(),
+                happened: Happened::new(parts.events.clone()),
                 parts,
                 null,
                 images: Arc::default(),
@@ -270,7 +278,10 @@ impl Engine {
                 self.load(actor, ticket, name, gid, kind);
             }
             Effect::Forget { actor } => self.forget(actor),
-            Effect::GroupTerminated { gid } => self.parts.pmm.do_send(pmm::TerminateGroup(gid)),
+            Effect::GroupTerminated { gid } => {
+                self.parts.pmm.do_send(pmm::TerminateGroup(gid));
+                self.happens(|| SiteEvent::GroupTerminated { gid });
+            }
             Effect::Started { ticket, aid } => self.answer_run(ticket, Ok(aid)),
             Effect::Done { ticket } => self.answer(ticket, Ok(())),
             Effect::Refused { ticket, why } => {
@@ -289,16 +300,26 @@ impl Engine {
             Effect::GaveUp { gid, failed, badness, reason } => {
                 self.say_gave_up(gid, failed, badness, reason);
             }
-            Effect::Blocked { gid, names } => self.parts.output.say(blocked_message(gid, &names)),
-            Effect::BadnessPassed { gid, badness } => self.parts.output.say(format!(
-                "HR_CTRL: group {gid} was restarted {badness} times within the interval: site restart \
-                 (akill -g {gid} ends the group)"
-            )),
+            Effect::Blocked { gid, names } => {
+                self.parts.output.say(blocked_message(gid, &names));
+                self.happens(|| SiteEvent::GroupBlocked { gid, names });
+            }
+            Effect::BadnessPassed { gid, badness } => {
+                self.parts.output.say(format!(
+                    "HR_CTRL: group {gid} was restarted {badness} times within the interval: site restart \
+                     (akill -g {gid} ends the group)"
+                ));
+                self.happens(|| SiteEvent::LimitPassed { gid, badness });
+            }
             Effect::ResetBootActors => {
                 self.ledger.site().count_restart();
+                self.site_restart_begins();
                 let _ = self.parts.orders.send(BootOrder::Reset);
             }
-            Effect::Halted { level } => self.halted = Some(level),
+            Effect::Halted { level } => {
+                self.halted = Some(level);
+                self.happens(|| SiteEvent::Halted);
+            }
         }
     }
 

@@ -11,6 +11,7 @@ use refrain_abi::{Gid, PolicyParts, Serial};
 use refrain_sys::{WaitStatus, clock};
 
 use super::{Engine, SharedEngine};
+use crate::events::SiteEvent;
 use crate::site::Notice;
 
 /// How many turns of the event loop an exit code is looked for before it is looked for every
@@ -77,6 +78,12 @@ impl Engine {
 
     /// Carries out `Delay`.
     pub(super) fn delay(&mut self, gid: Gid, until_ms: u64, delay_ms: u64, attempt: u32) {
+        let delay = Duration::from_millis(delay_ms);
+        self.happens(|| SiteEvent::GroupDelayed {
+            gid,
+            delay,
+            attempt,
+        });
         self.parts.output.say(format!(
             "HR_CTRL: group {gid} waits {delay_ms} ms before it is restarted (attempt {attempt})"
         ));
@@ -89,10 +96,16 @@ impl Engine {
     }
 
     /// Carries out `GaveUp`.
-    pub(super) fn say_gave_up(&self, gid: Gid, failed: ActorKey, badness: u32, reason: Reason) {
-        if let Some(view) = self.core.view(failed) {
-            let message = gave_up_message(gid, view.name, badness, reason);
+    pub(super) fn say_gave_up(&mut self, gid: Gid, failed: ActorKey, badness: u32, reason: Reason) {
+        if let Some(failed) = self.core.view(failed).map(|view| *view.name) {
+            let message = gave_up_message(gid, &failed, badness, reason);
             self.parts.output.say(message);
+            self.happens(|| SiteEvent::GroupStopped {
+                gid,
+                failed,
+                badness,
+                reason: reason.to_string(),
+            });
         }
     }
 

@@ -284,8 +284,10 @@ impl Engine {
             Notice::Kernel
         };
         runtime.last_notice = Some(notice);
+        self.happened.booking = true;
         self.tell_end(actor);
         self.gone(actor, no);
+        self.happened.booking = false;
         self.after_end_soon(actor, no);
     }
 

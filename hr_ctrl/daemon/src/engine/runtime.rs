@@ -89,6 +89,8 @@ pub(crate) struct ActorRuntime {
     pub failure: Option<Arc<failure::Report>>,
     /// Group restarts that its ends provoked and that the console is still to be told of.
     pub untold: VecDeque<Restart>,
+    /// Ends whose causes a program that embeds the site is still to be told.
+    pub unsaid: VecDeque<super::happened::Unsaid>,
     pub last_aid: Option<Aid>,
     /// How the present or last life was started.
     pub start: Option<&'static str>,

@@ -163,6 +163,11 @@ impl Engine {
         Ok(aid)
     }
 
+    /// Whether a supervisor actor has a life.
+    pub(super) fn is_hosted(&self, actor: ActorKey) -> bool {
+        self.supervised.get(&actor).is_some_and(|s| s.life.is_some())
+    }
+
     /// Carries out `Load`.
     pub(super) fn load_supervised(
         &mut self,
@@ -229,6 +234,7 @@ impl Engine {
             credentials,
             began_ms: clock::now_monotonic_ms(),
         });
+        self.life_began(actor, life, aid);
         let engine = self.shared();
         actix_rt::spawn(async move {
             tokio::task::yield_now().await;
@@ -320,8 +326,13 @@ impl Engine {
         let Some(supervised) = self.supervised.get_mut(&actor).filter(|s| s.is_in(life)) else {
             return;
         };
-        let attached = supervised.life.take().is_some_and(|own| own.shared.has_attached());
-        supervised.last_end = Some(how);
+        let Some(own) = supervised.life.take() else {
+            return;
+        };
+        let attached = own.shared.has_attached();
+        supervised.last_end = Some(how.clone());
+        let (named, aid) = ((supervised.name(), Some(supervised.gid)), own.credentials.aid);
+        self.life_is_over(named, (life, aid), clean, Some(how));
         self.step(Event::Ended {
             actor,
             life,

@@ -26,6 +26,7 @@ impl Engine {
     /// begun yet.
     pub(super) fn group_restarts(&mut self, gid: Gid, failed: ActorKey, badness: u32) {
         *self.group_restarts.entry(gid).or_default() += 1;
+        self.restart_begins(gid, failed, badness);
         if self.supervised.contains_key(&failed) {
             return self.note_supervised_restart(gid, failed, badness);
         }
