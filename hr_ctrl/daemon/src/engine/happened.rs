@@ -222,9 +222,14 @@ impl Engine {
         }
     }
 
-    /// The site restarts: what its groups were about counts no more.
+    /// The site restarts: what groups had still to begin begins with it.
     pub(super) fn site_restart_begins(&mut self) {
-        self.happened.restarts.clear();
+        let restarts = std::mem::take(&mut self.happened.restarts);
+        // One that is complete and not passed on yet has been.
+        let complete = restarts.into_iter().filter(|(_, r)| r.begun.is_some());
+        for (gid, restart) in complete {
+            self.happens(|| restart.event(gid));
+        }
     }
 
     /// C_INIT and PMM are in their initial state.
