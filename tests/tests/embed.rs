@@ -40,13 +40,15 @@ async fn in_life(site: &Site, name: &str, life: u32) -> ActorInfo {
     let start = Instant::now();
     loop {
         let rows = site.actors().await.unwrap();
-        let is_it = |row: &ActorInfo| {
-            row.name == name && row.life == Some(life) && row.state == "running"
-        };
+        let is_it =
+            |row: &ActorInfo| row.name == name && row.life == Some(life) && row.state == "running";
         if let Some(row) = rows.into_iter().find(is_it) {
             return row;
         }
-        assert!(start.elapsed() < WATCHDOG, "life {life} of {name} never came");
+        assert!(
+            start.elapsed() < WATCHDOG,
+            "life {life} of {name} never came"
+        );
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
@@ -60,7 +62,12 @@ async fn h9_an_embedded_site_restarts_what_fails_and_halts_without_a_trace() {
     let (dir, name) = place("halts");
     let bank = dir.path().join("bank");
     let builder = Site::builder(&name).bank(&bank).keep_on_halt(false);
-    let site = builder.clone().actor(sleeper("sleeper")).start().await.unwrap();
+    let site = builder
+        .clone()
+        .actor(sleeper("sleeper"))
+        .start()
+        .await
+        .unwrap();
     let refused = builder.start().await.unwrap_err().to_string();
     assert!(refused.contains("in use"), "{refused}");
     let first = in_life(&site, "sleeper", 0).await;
@@ -111,19 +118,33 @@ fn lives(events: &[SiteEvent]) -> BTreeMap<u32, (String, u32, Option<String>)> {
     let mut ended = BTreeMap::new();
     for event in events {
         match event {
-            SiteEvent::Started { actor, life, aid, .. } => {
+            SiteEvent::Started {
+                actor, life, aid, ..
+            } => {
                 let new = lives.insert(aid.0, (actor.to_string(), life.0, None));
                 assert!(new.is_none(), "{event:?} for the second time");
             }
-            SiteEvent::Ended { actor, life, aid, cause, .. } => {
+            SiteEvent::Ended {
+                actor,
+                life,
+                aid,
+                cause,
+                ..
+            } => {
                 let end = (actor.to_string(), life.0, cause.clone());
-                assert!(ended.insert(aid.0, end).is_none(), "{event:?} for the second time");
+                assert!(
+                    ended.insert(aid.0, end).is_none(),
+                    "{event:?} for the second time"
+                );
             }
             _ => {}
         }
     }
     let of = |lives: &BTreeMap<u32, (String, u32, Option<String>)>| {
-        lives.iter().map(|(aid, life)| (*aid, life.0.clone(), life.1)).collect::<Vec<_>>()
+        lives
+            .iter()
+            .map(|(aid, life)| (*aid, life.0.clone(), life.1))
+            .collect::<Vec<_>>()
     };
     assert_eq!(of(&lives), of(&ended), "every life that began has ended");
     ended
@@ -148,7 +169,10 @@ async fn the_stream_of_events_tells_each_life_once_and_each_restart() {
         .await
         .unwrap();
     let events = tokio::spawn(all(site.events()));
-    let crasher = site.supervise(Supervise::new("crasher", GROUP), |_| Crasher).await.unwrap();
+    let crasher = site
+        .supervise(Supervise::new("crasher", GROUP), |_| Crasher)
+        .await
+        .unwrap();
     for life in 0..ROUNDS {
         let user = in_life(&site, "user", life).await;
         in_life(&site, "crasher", life).await;
@@ -165,12 +189,22 @@ async fn the_stream_of_events_tells_each_life_once_and_each_restart() {
     let lives = lives(&events);
     assert_eq!(lives.len() as u32, 2 * (ROUNDS + 1), "{lives:?}");
     let panicked = lives.values().filter(|(_, _, cause)| {
-        cause.as_deref().is_some_and(|cause| cause.ends_with("told to crash"))
+        cause
+            .as_deref()
+            .is_some_and(|cause| cause.ends_with("told to crash"))
     });
     assert_eq!(panicked.count() as u32, ROUNDS / 2);
     let restarts = events.iter().filter_map(|event| match event {
-        SiteEvent::GroupRestarted { failed, badness, latency, .. } => {
-            assert!(latency.is_some_and(|latency| latency < WATCHDOG), "{event:?}");
+        SiteEvent::GroupRestarted {
+            failed,
+            badness,
+            latency,
+            ..
+        } => {
+            assert!(
+                latency.is_some_and(|latency| latency < WATCHDOG),
+                "{event:?}"
+            );
             Some((failed.to_string(), *badness))
         }
         _ => None,
@@ -188,10 +222,15 @@ async fn h26_a_limit_that_is_passed_and_the_site_restart_after_it_are_told() {
     let (dir, name) = place("limit");
     let mut tunables = Tunables::default();
     tunables.pmm.window_base += 2 * tunables.pmm.window_size;
-    let builder = Site::builder(&name).bank(dir.path().join("bank")).tunables(tunables);
+    let builder = Site::builder(&name)
+        .bank(dir.path().join("bank"))
+        .tunables(tunables);
     let site = builder.start().await.unwrap();
     let events = tokio::spawn(all(site.events()));
-    let crasher = site.supervise(Supervise::new("crasher", GROUP), |_| Crasher).await.unwrap();
+    let crasher = site
+        .supervise(Supervise::new("crasher", GROUP), |_| Crasher)
+        .await
+        .unwrap();
     for _ in 0..6 {
         let _ = crasher.send(Crash).await;
     }
@@ -202,7 +241,9 @@ async fn h26_a_limit_that_is_passed_and_the_site_restart_after_it_are_told() {
     let is_passed = |event: &&SiteEvent| matches!(event, SiteEvent::LimitPassed { badness: 6, .. });
     assert_eq!(events.iter().filter(is_passed).count(), 1, "{events:?}");
     assert!(events.contains(&SiteEvent::SiteRestarted));
-    let restarts = events.iter().filter(|e| matches!(e, SiteEvent::GroupRestarted { .. }));
+    let restarts = events
+        .iter()
+        .filter(|e| matches!(e, SiteEvent::GroupRestarted { .. }));
     assert_eq!(restarts.count(), 5, "{events:?}");
 }
 
@@ -244,9 +285,19 @@ fn h31_a_program_that_is_killed_finds_its_bank_and_its_actors_again() {
         let lines = shop(&bank, hangs);
         let (sum, life) = (6 * (run + 1), 2 * run + 1);
         assert_eq!(lines[0], format!("the tally is {sum} in life {life}"));
-        let tally = lines.iter().find(|line| line.starts_with("tally (supervisor)"));
-        assert!(tally.unwrap().ends_with("somebody paid nothing"), "{lines:?}");
-        assert!(lines.iter().any(|line| line.starts_with("neighbour (user)")), "{lines:?}");
+        let tally = lines
+            .iter()
+            .find(|line| line.starts_with("tally (supervisor)"));
+        assert!(
+            tally.unwrap().ends_with("somebody paid nothing"),
+            "{lines:?}"
+        );
+        assert!(
+            lines
+                .iter()
+                .any(|line| line.starts_with("neighbour (user)")),
+            "{lines:?}"
+        );
     }
     wait::until_true("the bank is discarded", || !bank.exists());
 }
@@ -257,13 +308,23 @@ fn the_sample_on_plain_tokio_hears_of_every_life() {
     let mut command = Command::new(binaries::path("embed_tokio"));
     let out = command.arg(dir.path().join(name)).output().unwrap();
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
-    assert!(out.status.success(), "{text}{}", String::from_utf8_lossy(&out.stderr));
+    assert!(
+        out.status.success(),
+        "{text}{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
     for life in 0..3 {
         let said = format!("flaky begins life {life}, the {}. that was seen", life + 1);
         assert!(text.contains(&said), "{text}");
-        assert!(text.contains(&format!("flaky has ended life {life}: exit 3")), "{text}");
+        assert!(
+            text.contains(&format!("flaky has ended life {life}: exit 3")),
+            "{text}"
+        );
         assert!(text.contains(&format!("this is life {life}")), "{text}");
     }
     assert!(text.contains("group 1 was restarted, badness 2"), "{text}");
-    assert!(text.contains("group 1 is given up: past its limit"), "{text}");
+    assert!(
+        text.contains("group 1 is given up: past its limit"),
+        "{text}"
+    );
 }

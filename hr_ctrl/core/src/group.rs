@@ -148,6 +148,35 @@ impl Controller {
             && group.policy.permanent.is_empty()
     }
 
+    /// How many failures of this group in a row, from `at_ms` on, whenever they come and whoever fails, would each
+    /// be answered by the next life of every member at once: all members are direct and run in a steady group,
+    /// no delay would come, exit codes do not matter, and so far is the group's badness from its limit. What
+    /// is said of [`Controller::restarts_at_once`] holds here.
+    #[must_use]
+    pub fn restarts_ahead(&self, gid: Gid, at_ms: u64) -> u32 {
+        let Some(group) = self.groups.get(&gid) else {
+            return 0;
+        };
+        let (policy, attempts) = (&group.policy, &group.attempts);
+        let is_plain = self.site.is_running()
+            && group.phase == GroupPhase::Steady
+            && policy.first_ms == 0
+            && !attempts.is_past
+            && policy.permanent.is_empty();
+        let runs = |key| {
+            let actor = self.actors.get(key);
+            actor.is_some_and(|a| a.phase == Phase::Running && a.kind == Kind::Direct)
+        };
+        if !is_plain || !group.members.iter().all(runs) {
+            return 0;
+        }
+        let interval_ms = policy.interval(&self.limits);
+        let counts = |then: &&u64| at_ms.saturating_sub(**then) < interval_ms;
+        let counted = group.failures.iter().filter(counts).count();
+        let badness = u32::try_from(counted).unwrap_or(u32::MAX);
+        policy.limit(&self.limits).saturating_sub(badness)
+    }
+
     /// Whether a group is being restarted: what is told to stop now has a next life.
     #[must_use]
     pub fn is_group_restarting(&self, gid: Gid) -> bool {

@@ -15,8 +15,8 @@ use tokio::sync::{broadcast, mpsc};
 
 use crate::boot::BootRecord;
 use crate::containment::Containment;
-use crate::events::{self, SiteEvent};
 use crate::engine::{Adopted, BootOrder, Engine, Parts};
+use crate::events::{self, SiteEvent};
 use crate::hr_ctrl::{self, HrCtrl};
 use crate::nucleus_link::{Kept, NucleusLink};
 use crate::output::Output;
@@ -90,7 +90,12 @@ impl BootActors {
     /// The handle to the site that they are.
     pub(crate) fn site(&self, boot: &Arc<BootRecord>, output: &Output) -> Site {
         let (hr_ctrl, pmm) = (self.hr_ctrl.clone(), self.pmm.clone());
-        Site::new((hr_ctrl, pmm), output.clone(), Arc::clone(boot), &self.events)
+        Site::new(
+            (hr_ctrl, pmm),
+            output.clone(),
+            Arc::clone(boot),
+            &self.events,
+        )
     }
 
     /// Adopts the actors of an earlier controller; or brings them back by a site

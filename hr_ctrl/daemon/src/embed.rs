@@ -148,7 +148,11 @@ impl EmbeddedSite {
     /// What happens on the site: at the first call from its very beginning on, else from now on.
     #[must_use]
     pub fn events(&self) -> Events {
-        let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let first = self
+            .first
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         first.unwrap_or_else(|| self.site.events())
     }
 
@@ -173,7 +177,10 @@ struct Started {
 }
 
 /// The life of the site's thread.
-fn run(boot: &Arc<BootRecord>, started: oneshot::Sender<Result<Started, String>>) -> Result<(), String> {
+fn run(
+    boot: &Arc<BootRecord>,
+    started: oneshot::Sender<Result<Started, String>>,
+) -> Result<(), String> {
     let system = actix_rt::System::new();
     let ended = system.block_on(async {
         match start(boot).await {

@@ -166,10 +166,15 @@ mod tests {
         let (sender, _) = broadcast::channel(2);
         let mut events = Events::of(&sender);
         for gid in 0..5 {
-            sender.send(SiteEvent::GroupTerminated { gid: Gid(gid) }).unwrap();
+            sender
+                .send(SiteEvent::GroupTerminated { gid: Gid(gid) })
+                .unwrap();
         }
         let gid = Gid(3);
         assert_eq!(events.try_next(), Some(Heard::Missed(3)));
-        assert_eq!(events.try_next(), Some(Heard::Event(SiteEvent::GroupTerminated { gid })));
+        assert_eq!(
+            events.try_next(),
+            Some(Heard::Event(SiteEvent::GroupTerminated { gid }))
+        );
     }
 }

@@ -6,7 +6,7 @@
 
 mod supervised;
 
-pub(crate) use supervised::{Settled, Supervise, SupervisedEnded};
+pub(crate) use supervised::{RestartedTogether, Settled, Supervise, SupervisedEnded};
 
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -355,7 +355,9 @@ impl Handler<List> for HrCtrl {
                 }
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
-            engine.borrow().actor_infos()
+            let mut engine = engine.borrow_mut();
+            engine.book_everything();
+            engine.actor_infos()
         })
     }
 }

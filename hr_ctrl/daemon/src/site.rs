@@ -337,7 +337,7 @@ pub struct ActorInfo {
     pub start_reason: Option<String>,
     /// How the last life ended ("SIGSEGV", "exit 3", "clean" ...).
     pub last_end: Option<String>,
-    /// How that end was noticed: "fault" or "kernel".
+    /// How that end was noticed: "fault" or "kernel"; that of a supervisor actor: "in place" or "report".
     pub notice: Option<&'static str>,
     /// What the fault handler of the last life that failed saw.
     pub failure: Option<Report>,
@@ -471,7 +471,9 @@ pub enum SiteError {
     #[error("{0}")]
     NotLoaded(String),
     /// The name is that of an actor of the other mode.
-    #[error("{name}: registered as a {mode} actor; choose another name, or end its group with akill")]
+    #[error(
+        "{name}: registered as a {mode} actor; choose another name, or end its group with akill"
+    )]
     OtherMode {
         /// The name.
         name: ActorName,

@@ -109,7 +109,9 @@ async fn main() -> Result<()> {
         .actor(neighbour()?)
         .start()
         .await?;
-    let tally = site.supervise(Supervise::new("tally", GROUP), Tally::new).await?;
+    let tally = site
+        .supervise(Supervise::new("tally", GROUP), Tally::new)
+        .await?;
     let customer = Customer { tally }.start();
     let answers = customer.send(Shop(vec![1, 2, 0, 3])).await?;
     ensure!(answers[2].is_none(), "that life has failed");

@@ -56,12 +56,16 @@ async fn watch(site: &EmbeddedSite, counter: &SupervisedAddr<Counter>) -> Result
         && let Some(heard) = events.next().await
     {
         match heard {
-            Heard::Event(SiteEvent::Started { actor, life, gid, .. }) if gid == Some(SCRIPTS) => {
+            Heard::Event(SiteEvent::Started {
+                actor, life, gid, ..
+            }) if gid == Some(SCRIPTS) => {
                 alive += 1;
                 let lives = counter.send(Another).await?;
                 println!("{actor} begins life {life}, the {lives}. that was seen");
             }
-            Heard::Event(SiteEvent::Ended { actor, life, cause, .. }) => {
+            Heard::Event(SiteEvent::Ended {
+                actor, life, cause, ..
+            }) => {
                 alive -= 1;
                 let cause = cause.unwrap_or_default();
                 println!("{actor} has ended life {life}: {cause}");

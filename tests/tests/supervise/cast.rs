@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use actix::fut::wrap_future;
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, ResponseFuture};
+use hr_ctrl::Gid;
 use hr_ctrl::embed::EmbeddedSite;
 use hr_ctrl::policy::PolicyParts;
 use hr_ctrl::site::{ActorInfo, Site};
-use refrain_abi::tunables::Tunables;
 use hr_ctrl::supervise::Life;
-use hr_ctrl::Gid;
+use refrain_abi::tunables::Tunables;
 
 const WATCHDOG: Duration = Duration::from_secs(60);
 
@@ -62,7 +62,10 @@ pub async fn row(site: &Site, name: &str, fits: impl Fn(&ActorInfo) -> bool) -> 
 
 /// The row of an actor in this life, running.
 pub async fn in_life(site: &Site, name: &str, life: u32) -> ActorInfo {
-    row(site, name, |row| row.life == Some(life) && row.state == "running").await
+    row(site, name, |row| {
+        row.life == Some(life) && row.state == "running"
+    })
+    .await
 }
 
 /// Counts, and fails in every way that there is.

@@ -56,8 +56,14 @@ async fn what_is_sent_between_two_lives_is_refused_where_that_was_chosen() {
     assert_eq!(addr.send(Add).await, Err(SendError::Restarting));
     go.send(()).unwrap();
     assert_eq!(lost.await, Err(SendError::Lost));
-    assert!(matches!(behind.await, Err(SendError::Lost | SendError::Restarting)));
-    row(&site, "counter", |row| row.life == Some(1) && row.state == "running").await;
+    assert!(matches!(
+        behind.await,
+        Err(SendError::Lost | SendError::Restarting)
+    ));
+    row(&site, "counter", |row| {
+        row.life == Some(1) && row.state == "running"
+    })
+    .await;
     // A life that is booked may still be on its way to its first line.
     let answer = super::cast::until("it answers", || async { addr.send(Add).await.ok() }).await;
     assert_eq!(answer, (1, 1));

@@ -41,7 +41,8 @@ impl Handler<Count> for Keeper {
     fn handle(&mut self, count: Count, _: &mut Context<Self>) -> u64 {
         let words = self.block.words();
         let sum = words[0].fetch_add(1, Ordering::SeqCst) + 1;
-        words[(sum as usize) % words.len()].fetch_add(u64::from(sum % 512 != 0) * sum, Ordering::SeqCst);
+        words[(sum as usize) % words.len()]
+            .fetch_add(u64::from(sum % 512 != 0) * sum, Ordering::SeqCst);
         assert!(!count.then_panic, "counted {sum}");
         sum
     }
@@ -50,7 +51,10 @@ impl Handler<Count> for Keeper {
 #[tokio::test]
 async fn h15_a_thousand_panics_lose_nothing_that_is_in_a_block() {
     let site = site().await;
-    let addr = site.supervise(Supervise::new("keeper", GROUP), Keeper::new).await.unwrap();
+    let addr = site
+        .supervise(Supervise::new("keeper", GROUP), Keeper::new)
+        .await
+        .unwrap();
     let then_panic = true;
     for _ in 0..1000 {
         addr.send(Count { then_panic }).await.unwrap_err();
@@ -82,7 +86,10 @@ async fn h11_members_in_one_process_share_a_block_at_its_one_address() {
             let actor = life.attach().unwrap();
             let block = actor.pmm_allocate("shared", 8192, HR_GROUP_KEY).unwrap();
             places[at].store(block.as_ptr().as_ptr() as u64, Ordering::SeqCst);
-            lives.store(block.words()[1].fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            lives.store(
+                block.words()[1].fetch_add(1, Ordering::SeqCst) + 1,
+                Ordering::SeqCst,
+            );
             Peer
         };
         site.supervise(peer, factory).await.unwrap();
@@ -100,31 +107,57 @@ async fn h11_members_in_one_process_share_a_block_at_its_one_address() {
 #[tokio::test]
 async fn h18_blocks_go_with_the_group_and_h19_other_groups_do_not_reach_them() {
     let site = site().await;
-    let keeper = site.supervise(Supervise::new("keeper", GROUP), Keeper::new).await.unwrap();
-    let other = site.supervise(Supervise::new("other", Gid(1)), Counter::new).await.unwrap();
+    let keeper = site
+        .supervise(Supervise::new("keeper", GROUP), Keeper::new)
+        .await
+        .unwrap();
+    let other = site
+        .supervise(Supervise::new("other", Gid(1)), Counter::new)
+        .await
+        .unwrap();
     keeper.send(Count { then_panic: false }).await.unwrap();
     let stranger = other.send(Who).await.unwrap();
-    let refused = stranger.attach().unwrap().pmm_allocate("kept", 4096, HR_GROUP_KEY);
+    let refused = stranger
+        .attach()
+        .unwrap()
+        .pmm_allocate("kept", 4096, HR_GROUP_KEY);
     assert!(refused.unwrap_err().to_string().contains("kept"));
     let blocks = || async { site.memory().await.unwrap().blocks };
     assert_eq!(blocks().await.len(), 1);
-    site.kill(hr_ctrl::site::KillTarget::Group(GROUP), false).await.unwrap();
-    until("its block is freed", || async { blocks().await.is_empty().then_some(()) }).await;
+    site.kill(hr_ctrl::site::KillTarget::Group(GROUP), false)
+        .await
+        .unwrap();
+    until("its block is freed", || async {
+        blocks().await.is_empty().then_some(())
+    })
+    .await;
     site.halt().await.unwrap();
 }
 
 #[tokio::test]
 async fn invariant_7_a_life_that_has_ended_is_refused() {
     let site = site().await;
-    let addr = site.supervise(Supervise::new("counter", GROUP), Counter::new).await.unwrap();
+    let addr = site
+        .supervise(Supervise::new("counter", GROUP), Counter::new)
+        .await
+        .unwrap();
     let old = addr.send(Who).await.unwrap();
     let actor = old.attach().unwrap();
     actor.pmm_allocate("mine", 4096, HR_GROUP_KEY).unwrap();
     let _ = addr.send(End(Way::Handler)).await;
     let new = addr.send(Who).await.unwrap();
-    assert!(new.attach().unwrap().pmm_allocate("mine", 4096, HR_GROUP_KEY).unwrap().existed());
+    assert!(
+        new.attach()
+            .unwrap()
+            .pmm_allocate("mine", 4096, HR_GROUP_KEY)
+            .unwrap()
+            .existed()
+    );
     // PMM is told of the end off the path.
-    until("its requests are refused", || async { actor.pmm_free("mine").err() }).await;
+    until("its requests are refused", || async {
+        actor.pmm_free("mine").err()
+    })
+    .await;
     assert_ne!(old.capability(), new.capability());
     site.halt().await.unwrap();
 }
@@ -132,8 +165,16 @@ async fn invariant_7_a_life_that_has_ended_is_refused() {
 #[tokio::test]
 async fn h21_the_exit_handler_of_the_attached_actor_is_the_same() {
     let site = site().await;
-    let addr = site.supervise(Supervise::new("counter", GROUP), Counter::new).await.unwrap();
-    addr.send(Who).await.unwrap().attach().unwrap().hr_exit_hdl();
+    let addr = site
+        .supervise(Supervise::new("counter", GROUP), Counter::new)
+        .await
+        .unwrap();
+    addr.send(Who)
+        .await
+        .unwrap()
+        .attach()
+        .unwrap()
+        .hr_exit_hdl();
     let _ = addr.send(End(Way::Handler)).await;
     until("the group has terminated", || async {
         site.actors().await.unwrap().is_empty().then_some(())

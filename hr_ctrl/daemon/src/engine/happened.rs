@@ -185,7 +185,12 @@ impl Engine {
 
     /// The cause of the end of `pid` is known: tells it, and those before it, whose causes do not come any
     /// more. Without a pid, all of them.
-    pub(super) fn say_ends(&mut self, actor: ActorKey, pid: Option<u32>, mut cause: Option<String>) {
+    pub(super) fn say_ends(
+        &mut self,
+        actor: ActorKey,
+        pid: Option<u32>,
+        mut cause: Option<String>,
+    ) {
         let Some(runtime) = self.actors.get_mut(&actor) else {
             return;
         };
@@ -239,7 +244,6 @@ impl Engine {
     }
 
     /// As it was measured where a group has restarted in place.
-    #[expect(dead_code, reason = "the next commit")]
     pub(super) fn restart_took(&mut self, gid: Gid, latency: Duration) {
         if let Some(restart) = self.happened.restarts.get_mut(&gid) {
             restart.booked = false;

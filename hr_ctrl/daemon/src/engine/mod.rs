@@ -18,8 +18,8 @@ mod build;
 mod claims;
 mod ends;
 mod forget;
-mod happened;
 mod hang;
+mod happened;
 mod images;
 mod kept;
 mod limit;
@@ -33,6 +33,7 @@ mod supervised;
 mod sweep;
 mod tell;
 mod template;
+mod together;
 mod view;
 mod warm;
 
@@ -63,7 +64,7 @@ use crate::nucleus_link::NucleusLink;
 use crate::output::Output;
 use crate::pmm::{self, Pmm};
 use crate::site::{SiteError, StartSpec};
-use crate::supervise::Host;
+use crate::supervise::{Host, LifeShared, Together};
 use happened::Happened;
 use images::Images;
 use runtime::ActorRuntime;
@@ -131,6 +132,10 @@ pub struct Engine {
     actors: HashMap<ActorKey, ActorRuntime>,
     /// Supervisor actors.
     supervised: HashMap<ActorKey, Supervised>,
+    /// Their groups.
+    together: HashMap<Gid, Arc<Together>>,
+    /// Lives that have begun already, while their beginning is booked.
+    booked: HashMap<ActorKey, Arc<LifeShared>>,
     tickets: HashMap<Ticket, Pending>,
     last_ticket: u64,
     effects: Vec<Effect>,
@@ -202,6 +207,8 @@ impl Engine {
                 core,
                 actors: HashMap::new(),
                 supervised: HashMap::new(),
+                together: HashMap::new(),
+                booked: HashMap::new(),
                 tickets: HashMap::new(),
                 last_ticket: 0,
                 effects: Vec::new(),
@@ -272,9 +279,20 @@ impl Engine {
 
     fn carry_out(&mut self, effect: Effect) {
         match effect {
-            Effect::Begin { actor, life, aid, ticket } => self.begin(actor, life, aid, ticket),
+            Effect::Begin {
+                actor,
+                life,
+                aid,
+                ticket,
+            } => self.begin(actor, life, aid, ticket),
             Effect::Stop { actor, life, how } => self.stop(actor, life, how),
-            Effect::Load { actor, ticket, name, gid, kind } => {
+            Effect::Load {
+                actor,
+                ticket,
+                name,
+                gid,
+                kind,
+            } => {
                 self.load(actor, ticket, name, gid, kind);
             }
             Effect::Forget { actor } => self.forget(actor),
@@ -291,13 +309,27 @@ impl Engine {
                     _ => self.answer(ticket, Err(why)),
                 }
             }
-            Effect::GroupRestarts { gid, failed, badness } => {
+            Effect::GroupRestarts {
+                gid,
+                failed,
+                badness,
+            } => {
                 self.group_restarts(gid, failed, badness);
             }
-            Effect::Delay { gid, until_ms, delay_ms, attempt } => {
+            Effect::Delay {
+                gid,
+                until_ms,
+                delay_ms,
+                attempt,
+            } => {
                 self.delay(gid, until_ms, delay_ms, attempt);
             }
-            Effect::GaveUp { gid, failed, badness, reason } => {
+            Effect::GaveUp {
+                gid,
+                failed,
+                badness,
+                reason,
+            } => {
                 self.say_gave_up(gid, failed, badness, reason);
             }
             Effect::Blocked { gid, names } => {

@@ -118,6 +118,7 @@ impl Engine {
                 Target::Aid(aid) => self.core.group_of(*aid).ok().flatten(),
             },
             Event::SiteRestart { .. } | Event::Halt { .. } => {
+                self.take_back_all_together();
                 for actor in self.armed_actors() {
                     self.take_back(actor);
                 }
@@ -125,6 +126,9 @@ impl Engine {
             }
             _ => return,
         };
+        if let Some(gid) = gid {
+            self.take_back_together(gid);
+        }
         // A group with a relay has one member.
         let member = gid.and_then(|gid| Some(self.core.members(gid).next()?.key));
         if let Some(actor) = member {

@@ -11,6 +11,7 @@
 //! has not terminated.
 
 use std::sync::Arc;
+use std::thread::ThreadId;
 use std::time::Duration;
 
 use hr_ctrl_core::{ActorKey, ActorState, ActorView, Event, Kind, StopHow, Ticket};
@@ -26,6 +27,9 @@ use crate::pmm;
 use crate::site::{ActorInfo, SiteError, StartSpec};
 use crate::supervise::{Command, Credentials, Host, LifeShared};
 
+/// How the end of a life was noticed, in `aps`: by HR_CTRL, from its arbiter's report.
+const REPORTED: &str = "report";
+
 /// One registered supervisor actor.
 pub(crate) struct Supervised {
     spec: StartSpec,
@@ -38,6 +42,8 @@ pub(crate) struct Supervised {
     /// It is entered in the bank.
     registered: bool,
     last_end: Option<String>,
+    /// How that was noticed.
+    last_notice: Option<&'static str>,
     last_aid: Option<Aid>,
     /// Group restarts that its ends provoked and that the console is still to be told of.
     untold: Vec<Restart>,
@@ -68,6 +74,7 @@ impl Supervised {
             begin: None,
             registered: false,
             last_end: None,
+            last_notice: None,
             last_aid: None,
             untold: Vec::new(),
         }
@@ -77,8 +84,10 @@ impl Supervised {
         self.spec.name
     }
 
-    fn is_in(&self, life: LifeNo) -> bool {
-        self.life.as_ref().is_some_and(|own| own.shared.no() == life)
+    pub(super) fn is_in(&self, life: LifeNo) -> bool {
+        self.life
+            .as_ref()
+            .is_some_and(|own| own.shared.no() == life)
     }
 
     /// Its row of `aps`.
@@ -112,7 +121,7 @@ impl Supervised {
                 .is_none()
                 .then(|| "its program has not registered it again".to_owned()),
             last_end: self.last_end.clone(),
-            notice: None,
+            notice: self.last_notice,
             failure: None,
             limits: LimitRows::default(),
             user: None,
@@ -145,7 +154,12 @@ impl Engine {
 
     /// The program that had registered an actor was started again and registers it again: its life, which is
     /// decided, begins. Gives the host back where that is not so.
-    pub(crate) fn take_place(&mut self, name: ActorName, gid: Option<Gid>, host: Host) -> Result<Aid, Host> {
+    pub(crate) fn take_place(
+        &mut self,
+        name: ActorName,
+        gid: Option<Gid>,
+        host: Host,
+    ) -> Result<Aid, Host> {
         let Some(actor) = self.core.find_name(&name) else {
             return Err(host);
         };
@@ -165,7 +179,9 @@ impl Engine {
 
     /// Whether a supervisor actor has a life.
     pub(super) fn is_hosted(&self, actor: ActorKey) -> bool {
-        self.supervised.get(&actor).is_some_and(|s| s.life.is_some())
+        self.supervised
+            .get(&actor)
+            .is_some_and(|s| s.life.is_some())
     }
 
     /// Carries out `Load`.
@@ -175,7 +191,9 @@ impl Engine {
         spec: StartSpec,
         (gid, host): (Gid, Host),
     ) {
-        self.supervised.insert(actor, Supervised::new(spec, gid, Some(host)));
+        self.together.entry(gid).or_default();
+        self.supervised
+            .insert(actor, Supervised::new(spec, gid, Some(host)));
         self.deferred.push_back(Event::Loaded { actor });
     }
 
@@ -183,6 +201,7 @@ impl Engine {
     pub(super) fn restore_supervised(&mut self, actor: ActorKey, gid: Gid, spec: StartSpec) {
         let mut supervised = Supervised::new(spec, gid, None);
         supervised.registered = true;
+        self.together.entry(gid).or_default();
         self.supervised.insert(actor, supervised);
     }
 
@@ -220,9 +239,13 @@ impl Engine {
             aid,
             capability: random_capability(),
         };
-        let shared = host.life(life);
+        let booked = self.booked.remove(&actor).filter(|b| b.no() == life);
+        let is_booked = booked.is_some();
+        let shared = booked.unwrap_or_else(|| host.life(life));
         shared.tell(credentials);
-        if !host.tell(Command::Begin(actor, Arc::clone(&shared))) {
+        let group = self.together.entry(supervised.gid).or_default();
+        let begin = Command::Begin(actor, Arc::clone(&shared), Arc::clone(group));
+        if !is_booked && !host.tell(begin) {
             let name = supervised.name();
             let why = "its arbiter has ended";
             let line = format!("HR_CTRL: {name} cannot be started again: {why}");
@@ -279,7 +302,9 @@ impl Engine {
                 spec: serde_json::to_vec(&registered).unwrap_or_default(),
             }));
         }
+        let gid = supervised.gid;
         self.reserve_aids(aid);
+        self.arm_together(gid);
     }
 
     /// Carries out `Stop`.
@@ -298,6 +323,9 @@ impl Engine {
             });
             self.deferred.push_back(Event::Gone { actor, life });
             return;
+        }
+        if self.booked.contains_key(&actor) {
+            return; // That life is gone, and the one that follows it runs.
         }
         let tidy = how == StopHow::Tidy;
         supervised.tell(Command::Stop { life, tidy });
@@ -323,16 +351,14 @@ impl Engine {
             how,
             at_ms,
         } = ended;
-        let Some(supervised) = self.supervised.get_mut(&actor).filter(|s| s.is_in(life)) else {
+        if let Some(gid) = self.supervised.get(&actor).map(|supervised| supervised.gid) {
+            self.take_back_together(gid);
+        }
+        let is_it = |supervised: &Supervised| supervised.is_in(life);
+        if !self.supervised.get(&actor).is_some_and(is_it) {
             return;
-        };
-        let Some(own) = supervised.life.take() else {
-            return;
-        };
-        let attached = own.shared.has_attached();
-        supervised.last_end = Some(how.clone());
-        let (named, aid) = ((supervised.name(), Some(supervised.gid)), own.credentials.aid);
-        self.life_is_over(named, (life, aid), clean, Some(how));
+        }
+        self.end_supervised(actor, clean, (how, REPORTED));
         self.step(Event::Ended {
             actor,
             life,
@@ -341,13 +367,33 @@ impl Engine {
             at_ms,
         });
         self.step(Event::Gone { actor, life });
-        if attached {
-            self.parts.pmm.do_send(pmm::LifeEnded { actor, life });
-        }
         if clean {
             self.note_clean_end(actor, life);
         }
         self.tell_supervised_restarts(actor);
+    }
+
+    /// Takes down that the life of an actor has ended; the core is not told here.
+    pub(super) fn end_supervised(
+        &mut self,
+        actor: ActorKey,
+        clean: bool,
+        (how, notice): (String, &'static str),
+    ) {
+        let Some(supervised) = self.supervised.get_mut(&actor) else {
+            return;
+        };
+        let Some(own) = supervised.life.take() else {
+            return;
+        };
+        supervised.last_end = Some(how.clone());
+        supervised.last_notice = Some(notice);
+        let named = (supervised.name(), Some(supervised.gid));
+        let life = own.shared.no();
+        if own.shared.has_attached() {
+            self.parts.pmm.do_send(pmm::LifeEnded { actor, life });
+        }
+        self.life_is_over(named, (life, own.credentials.aid), clean, Some(how));
     }
 
     fn note_clean_end(&self, actor: ActorKey, life: LifeNo) {
@@ -411,11 +457,23 @@ impl Engine {
             self.parts.pmm.do_send(pmm::Deregister(supervised.name()));
         }
         self.parts.pmm.do_send(pmm::ForgetActor(actor));
+        let gid = supervised.gid;
+        if !self.supervised.values().any(|other| other.gid == gid) {
+            self.together.remove(&gid);
+        }
     }
 }
 
 impl Supervised {
-    fn tell(&self, command: Command) {
+    /// The thread that its life runs on.
+    pub(super) fn thread(&self) -> Option<ThreadId> {
+        self.life
+            .as_ref()
+            .and(self.host.as_ref())
+            .map(|host| host.thread)
+    }
+
+    pub(super) fn tell(&self, command: Command) {
         if let Some(host) = &self.host {
             // A slot that is gone has reported the end of its life.
             host.tell(command);

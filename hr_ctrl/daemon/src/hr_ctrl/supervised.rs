@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use actix::{Context, Handler, Message, ResponseFuture};
 use hr_ctrl_core::{ActorKey, Requester};
-use refrain_abi::{Aid, LifeNo};
+use refrain_abi::{Aid, Gid, LifeNo};
 
 use super::{BoxedAnswer, HrCtrl};
 use crate::site::{SiteError, StartSpec};
@@ -41,7 +41,10 @@ pub(crate) struct SupervisedEnded {
 impl Handler<Supervise> for HrCtrl {
     type Result = BoxedAnswer<Aid>;
     fn handle(&mut self, asked: Supervise, _: &mut Context<Self>) -> Self::Result {
-        let taken = self.engine.borrow_mut().take_place(asked.spec.name, asked.spec.gid, asked.host);
+        let taken =
+            self.engine
+                .borrow_mut()
+                .take_place(asked.spec.name, asked.spec.gid, asked.host);
         match taken {
             Ok(aid) => Box::pin(async move { Ok(aid) }),
             Err(host) => self.run(asked.spec, Requester::Owner, (None, Some(host))),
@@ -53,6 +56,18 @@ impl Handler<SupervisedEnded> for HrCtrl {
     type Result = ();
     fn handle(&mut self, ended: SupervisedEnded, _: &mut Context<Self>) {
         self.engine.borrow_mut().supervised_ended(ended);
+    }
+}
+
+/// A group has restarted in place, as it was allowed to: that is to be booked.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct RestartedTogether(pub(crate) Gid);
+
+impl Handler<RestartedTogether> for HrCtrl {
+    type Result = ();
+    fn handle(&mut self, RestartedTogether(gid): RestartedTogether, _: &mut Context<Self>) {
+        self.engine.borrow_mut().book_together(gid);
     }
 }
 

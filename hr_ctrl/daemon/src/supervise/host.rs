@@ -103,13 +103,13 @@ impl Host {
             (None, On::Arbiter(handle)) => handle.clone(),
             (None, _) => return Err(SiteError::Halted),
         };
-        let ground = Arc::new(Ground::new(name, how.gid, pmm));
+        let ground = Arc::new(Ground::new(name, how.gid, (hr_ctrl, pmm)));
         let mailbox = Arc::new(Mailbox::new(how.capacity, how.while_restarting));
         let (commands, receiver) = mpsc::unbounded_channel();
         let (started, waiting) = oneshot::channel();
         let slot = (Arc::clone(&ground), Arc::clone(&mailbox));
         arbiter.spawn_fn(move || {
-            let slot: Rc<Slot<A>> = Slot::new(slot.0, slot.1, Box::new(factory), hr_ctrl);
+            let slot: Rc<Slot<A>> = Slot::new(slot.0, slot.1, Box::new(factory));
             actix_rt::spawn(slot.serve(receiver));
             let _ = started.send(thread::current().id());
         });

@@ -17,6 +17,7 @@ use refrain_abi::{ActorName, Aid, Capability, Gid, LifeNo, Serial};
 use refrain_sys::mapping::{self, ControlPageMapping};
 use refrain_sys::seqpacket;
 
+use crate::hr_ctrl::{HrCtrl, RestartedTogether};
 use crate::pmm::{self, Asker, Pmm};
 
 /// How long a life waits to be told who it is, once: HR_CTRL books a restart in place microseconds after it.
@@ -26,6 +27,7 @@ const BOOKING: Duration = Duration::from_secs(1);
 pub(crate) struct Ground {
     pub name: ActorName,
     pub gid: Gid,
+    pub hr_ctrl: Addr<HrCtrl>,
     pub pmm: Addr<Pmm>,
     /// Known from the first life on.
     pub actor: OnceLock<ActorKey>,
@@ -38,10 +40,11 @@ struct Page {
 }
 
 impl Ground {
-    pub fn new(name: ActorName, gid: Gid, pmm: Addr<Pmm>) -> Self {
+    pub fn new(name: ActorName, gid: Gid, (hr_ctrl, pmm): (Addr<HrCtrl>, Addr<Pmm>)) -> Self {
         Self {
             name,
             gid,
+            hr_ctrl,
             pmm,
             actor: OnceLock::new(),
             page: OnceLock::new(),
@@ -101,6 +104,11 @@ impl LifeShared {
             .credentials
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
+        if told.is_none() {
+            // Else HR_CTRL is told when this turn of the arbiter is over.
+            let gid = self.ground.gid;
+            self.ground.hr_ctrl.do_send(RestartedTogether(gid));
+        }
         let waited = self
             .told
             .wait_timeout_while(told, BOOKING, |told| told.is_none());

@@ -10,6 +10,7 @@
 //! | `slot.rs` | the life that runs: polls it, catches its panics, drops it | the actor's arbiter |
 //! | `mailbox.rs`, `address.rs` | what waits for it, whoever runs | any thread |
 //! | `life.rs` | who a life is, and its calls | any thread |
+//! | `together.rs` | how a group restarts in place, and is booked afterwards | both |
 //! | `panics.rs` | what a panic said | |
 //! | `host.rs` | what HR_CTRL holds of a slot; arbiters | HR_CTRL's thread |
 //!
@@ -24,12 +25,14 @@ mod mailbox;
 mod panics;
 mod register;
 mod slot;
+mod together;
 
 pub use address::SupervisedAddr;
 pub(crate) use host::{Arbiters, Host};
 pub use life::Life;
 pub(crate) use life::{Credentials, LifeShared};
 pub(crate) use slot::Command;
+pub(crate) use together::{AHEAD, Done, Together};
 
 use actix_rt::ArbiterHandle;
 use refrain_abi::{Gid, PolicyParts};
@@ -62,10 +65,14 @@ pub enum On {
 #[non_exhaustive]
 pub enum SendError {
     /// Between two lives, where the actor was registered so.
-    #[error("the actor is being restarted; send it again, or register it with WhileRestarting::Wait")]
+    #[error(
+        "the actor is being restarted; send it again, or register it with WhileRestarting::Wait"
+    )]
     Restarting,
     /// The mailbox is full.
-    #[error("{limit} messages wait for the actor already; send fewer at a time, or raise its capacity")]
+    #[error(
+        "{limit} messages wait for the actor already; send fewer at a time, or raise its capacity"
+    )]
     Full {
         /// How many messages it holds.
         limit: usize,

@@ -14,7 +14,7 @@
 //! run in a `LocalSet` of the life's own. What a life has given to *other* threads (a thread that it started, a
 //! clone of its [`super::Life`]) cannot be taken back within one Linux process; its requests are refused.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -23,7 +23,7 @@ use std::task::{Context as Turn, Poll, Waker};
 
 use actix::dev::{ContextFut, EnvelopeProxy};
 use actix::fut::ActorFuture;
-use actix::{Actor, ActorContext, Addr, AsyncContext, Context};
+use actix::{Actor, ActorContext, AsyncContext, Context};
 use hr_ctrl_core::ActorKey;
 use refrain_abi::LifeNo;
 use refrain_sys::clock;
@@ -33,7 +33,8 @@ use tokio::task::LocalSet;
 use super::life::{Ground, Life, LifeShared};
 use super::mailbox::Mailbox;
 use super::panics;
-use crate::hr_ctrl::{HrCtrl, SupervisedEnded};
+use super::together::{self, Member, Together};
+use crate::hr_ctrl::{RestartedTogether, SupervisedEnded};
 
 /// How many messages a life handles before others on its arbiter have their turn.
 const TURN: u32 = 64;
@@ -41,7 +42,7 @@ const TURN: u32 = 64;
 /// What HR_CTRL tells a slot.
 pub(crate) enum Command {
     /// Begin this life.
-    Begin(ActorKey, Arc<LifeShared>),
+    Begin(ActorKey, Arc<LifeShared>, Arc<Together>),
     /// Stop it: `tidy`, by `Actor::stopping` and `stopped`; else without another line of it.
     Stop { life: LifeNo, tidy: bool },
     /// The actor is not registered any more.
@@ -63,16 +64,23 @@ pub(super) enum End {
 }
 
 impl End {
-    fn into_words(self, clean: bool) -> String {
-        let how = match self {
-            Self::Stopped if clean => return "clean".to_owned(),
-            Self::Told => "told to stop".to_owned(),
-            Self::Stopped => "stopped without the exit handler".to_owned(),
+    /// As `aps` shows it.
+    fn words(&self) -> &str {
+        match self {
+            Self::Told => "told to stop",
+            Self::Stopped => "stopped without the exit handler",
             Self::Panicked(said) => said,
-            Self::Killed => "killed".to_owned(),
-            Self::Abandoned => "its arbiter has ended".to_owned(),
-        };
-        if clean { format!("clean, {how}") } else { how }
+            Self::Killed => "killed",
+            Self::Abandoned => "its arbiter has ended",
+        }
+    }
+
+    fn into_words(self, clean: bool) -> String {
+        match self {
+            Self::Stopped if clean => "clean".to_owned(),
+            end if clean => format!("clean, {}", end.words()),
+            end => end.words().to_owned(),
+        }
     }
 }
 
@@ -92,11 +100,14 @@ pub(super) struct Slot<A: Actor<Context = Context<A>>> {
     ground: Arc<Ground>,
     mailbox: Arc<Mailbox<A>>,
     factory: RefCell<Factory<A>>,
-    hr_ctrl: Addr<HrCtrl>,
     running: RefCell<Option<Running<A>>>,
     /// Of the future that polls this slot.
     waker: RefCell<Option<Waker>>,
     is_closed: Cell<bool>,
+    /// Its group.
+    group: OnceCell<Arc<Together>>,
+    /// HR_CTRL is to be told of a restart in place.
+    untold: Cell<bool>,
 }
 
 pub(super) type Factory<A> = Box<dyn FnMut(&Life) -> A>;
@@ -106,16 +117,16 @@ impl<A: Actor<Context = Context<A>>> Slot<A> {
         ground: Arc<Ground>,
         mailbox: Arc<Mailbox<A>>,
         factory: Factory<A>,
-        hr_ctrl: Addr<HrCtrl>,
     ) -> Rc<Self> {
         Rc::new(Self {
             ground,
             mailbox,
             factory: RefCell::new(factory),
-            hr_ctrl,
             running: RefCell::new(None),
             waker: RefCell::new(None),
             is_closed: Cell::new(false),
+            group: OnceCell::new(),
+            untold: Cell::new(false),
         })
     }
 
@@ -125,16 +136,27 @@ impl<A: Actor<Context = Context<A>>> Slot<A> {
         poll_fn(|turn| slot.0.poll(&mut commands, turn)).await;
     }
 
-    fn poll(&self, commands: &mut UnboundedReceiver<Command>, turn: &mut Turn<'_>) -> Poll<()> {
-        let known = self.waker.borrow().as_ref().map(|w| w.will_wake(turn.waker()));
+    fn poll(
+        self: &Rc<Self>,
+        commands: &mut UnboundedReceiver<Command>,
+        turn: &mut Turn<'_>,
+    ) -> Poll<()> {
+        let known = self
+            .waker
+            .borrow()
+            .as_ref()
+            .map(|w| w.will_wake(turn.waker()));
         if known != Some(true) {
             *self.waker.borrow_mut() = Some(turn.waker().clone());
         }
         loop {
             match commands.poll_recv(turn) {
-                Poll::Ready(Some(Command::Begin(actor, life))) => {
+                Poll::Ready(Some(Command::Begin(actor, life, group))) => {
                     let _ = self.ground.actor.set(actor);
-                    self.begin(life);
+                    if self.group.set(Arc::clone(&group)).is_ok() {
+                        together::join(&group, Rc::clone(self) as Rc<dyn Member>);
+                    }
+                    self.begin_life(life);
                 }
                 Poll::Ready(Some(Command::Stop { life, tidy })) => self.stop(life, tidy),
                 // HR_CTRL has forgotten the actor, or the site is gone.
@@ -145,14 +167,29 @@ impl<A: Actor<Context = Context<A>>> Slot<A> {
                 Poll::Pending => break,
             }
         }
-        if let Some(end) = self.poll_life(turn) {
-            self.end_and_report(end);
+        // A turn later than the lives that it is about.
+        let untold = self.untold.take();
+        while let Some(end) = self.poll_life(turn) {
+            match self.restart_in_place(end) {
+                Ok(()) => {}
+                Err(end) => {
+                    self.end_and_report(end);
+                    break;
+                }
+            }
+        }
+        if self.untold.get() {
+            // The others of the group are awake, and go first.
+            turn.waker().wake_by_ref();
+        }
+        if untold {
+            self.ground.hr_ctrl.do_send(RestartedTogether(self.ground.gid));
         }
         Poll::Pending
     }
 
     /// Makes a fresh object and its context. What it says first, it says when it is polled.
-    fn begin(&self, life: Arc<LifeShared>) {
+    fn begin_life(&self, life: Arc<LifeShared>) {
         debug_assert!(self.running.borrow().is_none(), "one life at a time");
         let beside = LocalSet::new();
         let made = {
@@ -238,12 +275,35 @@ impl<A: Actor<Context = Context<A>>> Slot<A> {
         Some(life)
     }
 
+    /// Begins the group's next lives, if HR_CTRL has allowed that; else gives the end back, which is to be
+    /// reported.
+    fn restart_in_place(&self, end: End) -> Result<(), End> {
+        let failed = match self.running.borrow().as_ref() {
+            Some(running) if !running.told && !running.life.is_clean() => true,
+            _ => false,
+        };
+        let (Some(group), Some(actor)) = (self.group.get(), self.ground.actor.get()) else {
+            return Err(end);
+        };
+        if !failed || !group.is_allowed() {
+            return Err(end);
+        }
+        let how = end.words();
+        match together::restart(group, *actor, how) {
+            Some(_) => {
+                self.untold.set(true);
+                Ok(())
+            }
+            None => Err(end),
+        }
+    }
+
     fn end_and_report(&self, end: End) {
         let (Some(life), Some(actor)) = (self.end(), self.ground.actor.get()) else {
             return;
         };
         let clean = life.is_clean();
-        self.hr_ctrl.do_send(SupervisedEnded {
+        self.ground.hr_ctrl.do_send(SupervisedEnded {
             actor: *actor,
             life: life.no(),
             clean,
@@ -253,12 +313,40 @@ impl<A: Actor<Context = Context<A>>> Slot<A> {
     }
 }
 
+impl<A: Actor<Context = Context<A>>> Member for Slot<A> {
+    fn running(&self) -> Option<(ActorKey, LifeNo)> {
+        let running = self.running.try_borrow().ok()?;
+        Some((*self.ground.actor.get()?, running.as_ref()?.life.no()))
+    }
+
+    fn life(&self, no: LifeNo) -> Arc<LifeShared> {
+        LifeShared::new(Arc::clone(&self.ground), no)
+    }
+
+    fn drop_life(&self) {
+        self.end();
+    }
+
+    fn begin(&self, life: Arc<LifeShared>) {
+        self.begin_life(life);
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+}
+
 /// Sees to it that a slot whose arbiter ends is not waited for.
 struct Abandon<A: Actor<Context = Context<A>>>(Rc<Slot<A>>);
 
 impl<A: Actor<Context = Context<A>>> Drop for Abandon<A> {
     fn drop(&mut self) {
         let slot = &self.0;
+        if let Some(group) = slot.group.get() {
+            together::leave(group, &(Rc::clone(slot) as Rc<dyn Member>));
+        }
         slot.mailbox.close();
         if slot.is_closed.get() {
             slot.end();
