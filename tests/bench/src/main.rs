@@ -27,6 +27,7 @@ mod restart;
 mod scale;
 mod site;
 mod storm;
+mod supervise;
 mod table;
 mod tree;
 
@@ -78,6 +79,8 @@ enum Part {
     Heap,
     /// Other supervisors.
     Peers,
+    /// Supervisor actors, and those of other libraries.
+    Supervise,
     /// Whether anything grows over 100,000 restarts.
     Flat,
     /// Everything, in this order.
@@ -138,6 +141,7 @@ fn measure(
         (Part::Pmm, pmm::run),
         (Part::Heap, heap::run),
         (Part::Peers, peers::run),
+        (Part::Supervise, supervise::run),
         (Part::Flat, flat::run),
     ];
     let programs = Programs::build(programs_dir)?;

@@ -92,7 +92,8 @@ impl Engine {
         }
     }
 
-    fn pass_on(&mut self) {
+    /// Passes on what was noted, and restarts that are complete by now.
+    pub(super) fn pass_on(&mut self) {
         for event in self.happened.queue.drain(..) {
             // It fails when nobody listens any more.
             let _ = self.happened.sender.send(event);

@@ -108,6 +108,13 @@ impl Engine {
 
     /// Takes back the leave of every actor that `event` could concern.
     pub(super) fn take_back_for(&mut self, event: &Event) {
+        if matches!(
+            event,
+            Event::Kill { .. } | Event::SiteRestart { .. } | Event::Halt { .. }
+        ) {
+            // What is complete is told as such.
+            self.pass_on();
+        }
         let gid = match event {
             Event::Run { gid, by, .. } => match by {
                 Requester::Owner => *gid,

@@ -113,11 +113,7 @@ pub(super) struct Slot<A: Actor<Context = Context<A>>> {
 pub(super) type Factory<A> = Box<dyn FnMut(&Life) -> A>;
 
 impl<A: Actor<Context = Context<A>>> Slot<A> {
-    pub fn new(
-        ground: Arc<Ground>,
-        mailbox: Arc<Mailbox<A>>,
-        factory: Factory<A>,
-    ) -> Rc<Self> {
+    pub fn new(ground: Arc<Ground>, mailbox: Arc<Mailbox<A>>, factory: Factory<A>) -> Rc<Self> {
         Rc::new(Self {
             ground,
             mailbox,
@@ -183,7 +179,9 @@ impl<A: Actor<Context = Context<A>>> Slot<A> {
             turn.waker().wake_by_ref();
         }
         if untold {
-            self.ground.hr_ctrl.do_send(RestartedTogether(self.ground.gid));
+            self.ground
+                .hr_ctrl
+                .do_send(RestartedTogether(self.ground.gid));
         }
         Poll::Pending
     }

@@ -2,14 +2,11 @@
 //! default. Those that wait before they restart run first, all at the same time, each with a thread that
 //! crashes its actor and waits. Then, with nobody else about, those that do not wait are crashed in turn with
 //! ours, at the same length of life. How they are set up is in `setups.rs`; actors without a process of
-//! their own in `native.rs`.
+//! their own are in the part `supervise`.
 //!
 //! What is not installed is skipped, and said so. Nothing outside a temporary directory is touched.
 
-mod kameos;
-mod native;
-mod ractors;
-mod setups;
+pub mod setups;
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -110,7 +107,7 @@ pub fn run(stage: &Stage, report: &mut Report) -> Result<()> {
     for turn in slow {
         turn.contestant.tell(PART, report);
     }
-    native::run(stage, report)
+    Ok(())
 }
 
 /// Those that wait.

@@ -1,4 +1,4 @@
-//! Supervised actors of the crate `kameo`, under its own strategy. Called by `native.rs`.
+//! Supervised actors of the crate `kameo`, under its own strategy. Called by `supervise/mod.rs`.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use kameo::actor::{Actor, ActorRef, Spawn};
 use kameo::message::{Context, Message};
 use kameo::supervision::{RestartPolicy, SupervisionStrategy};
 
-use super::native::{Supervises, Watch, panic_now};
+use super::{Supervises, Watch, panic_now};
 
 /// A supervisor that runs, and its first child.
 pub struct Kameo {

@@ -1,26 +1,38 @@
-//! Actors that have no process of their own: from a panic to the next life's first line, for one and for the
-//! last of a hundred that are restarted together. Rows of their own, compared with nothing of ours: the
-//! controller has no supervisor actors yet. Called by `peers/mod.rs`.
+//! `supervise`: actors that have no Linux process of their own, from a panic to the next life's first line, for one
+//! and for the last of a hundred that are restarted together. Ours are the controller's supervisor actors; beside
+//! them, in turn in the same run, those of other libraries, which are built with the feature `peers` only.
+
+#[cfg(feature = "peers")]
+mod kameos;
+mod ours;
+#[cfg(feature = "peers")]
+mod ractors;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::{kameos, ractors, setups};
 use crate::heat::Stage;
 use crate::interrupt;
 use crate::lane::{micros, now};
+use crate::peers::setups;
 use crate::programs::installed;
 use crate::progress::Progress;
 use crate::report::Report;
 
-const PART: &str = "peers, in process";
+/// The part's name.
+pub const PART: &str = "supervise";
 /// How many are restarted together.
 const MANY: usize = 100;
-/// The first restarts, which load code and fill caches, do not count.
+/// The first restarts of a pass, which load code and fill caches, do not count.
 const WARM: u32 = 10;
+/// Each has its turn so often: what else the machine does meets all of them.
+const PASSES: u32 = 5;
+/// How long a life lasts.
+const LIFE: Duration = Duration::from_millis(1);
 
 /// What actors tell the benchmark.
 #[derive(Clone)]
@@ -79,18 +91,71 @@ pub fn run(stage: &Stage, report: &mut Report) -> Result<()> {
         // Every panic here is meant.
         let hook = std::panic::take_hook();
         std::panic::set_hook(Box::new(|_| {}));
-        let ractor = rust::<ractors::Ractor>(lives, rounds);
-        let kameo = rust::<kameos::Kameo>(lives, rounds);
+        let measured = in_turn(lives, rounds / PASSES);
         std::panic::set_hook(hook);
-        report.row(PART, &name("ractor", lives), None, ractor?);
-        report.row(PART, &name("kameo", lives), None, kameo?);
+        let ours = name("ours", lives);
+        for (peer, samples) in measured? {
+            let limit = (peer != "ours").then_some(ours.as_str());
+            report.row(PART, &name(peer, lives), limit, samples);
+        }
     }
     report.fact(
         PART,
         "actix",
         "not run: its supervisor does not survive a panic",
     );
+    if cfg!(not(feature = "peers")) {
+        let how = "not built: cargo run -p refrain-bench --features peers -- supervise";
+        report.fact(PART, "ractor, kameo", how);
+    }
     erlang(stage, report)
+}
+
+/// Everybody's samples, by name.
+fn in_turn(lives: usize, rounds: u32) -> Result<Vec<(&'static str, Vec<f64>)>> {
+    let mut all = vec![("ours", Vec::new())];
+    if cfg!(feature = "peers") {
+        all.extend([("ractor", Vec::new()), ("kameo", Vec::new())]);
+    }
+    let progress = Progress::new(&name(PART, lives), u64::from(PASSES));
+    for _ in 0..PASSES {
+        for (who, samples) in &mut all {
+            samples.extend(match *who {
+                #[cfg(feature = "peers")]
+                "ractor" => on_tokio(measure::<ractors::Ractor>(lives, rounds)),
+                #[cfg(feature = "peers")]
+                "kameo" => on_tokio(measure::<kameos::Kameo>(lives, rounds)),
+                _ => actix::System::new().block_on(measure::<ours::Ours>(lives, rounds)),
+            }?);
+        }
+        progress.step();
+    }
+    Ok(all)
+}
+
+/// Everything on one thread: none of them is quicker with more. So it is with ours, but for the controller.
+#[cfg(feature = "peers")]
+fn on_tokio<T>(measured: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(measured)
+}
+
+async fn measure<S: Supervises>(lives: usize, rounds: u32) -> Result<Vec<f64>> {
+    let (watch, mut began) = unbounded_channel();
+    let supervisor = S::start(lives, Watch(watch)).await?;
+    last_of(lives, &mut began).await;
+    let mut samples = Vec::new();
+    for round in 0..rounds + WARM {
+        interrupt::check()?;
+        tokio::time::sleep(LIFE).await;
+        supervisor.crash().await?;
+        let sample = last_of(lives, &mut began).await;
+        samples.extend(sample.filter(|_| round >= WARM));
+    }
+    supervisor.stop().await;
+    Ok(samples)
 }
 
 fn name(peer: &str, lives: usize) -> String {
@@ -98,27 +163,6 @@ fn name(peer: &str, lives: usize) -> String {
         1 => format!("{peer}, one"),
         _ => format!("{peer}, {lives} together"),
     }
-}
-
-/// Everything on one thread: none of them is quicker with more.
-fn rust<S: Supervises>(lives: usize, rounds: u32) -> Result<Vec<f64>> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        let (watch, mut began) = unbounded_channel();
-        let supervisor = S::start(lives, Watch(watch)).await?;
-        last_of(lives, &mut began).await;
-        let mut samples = Vec::new();
-        for round in 0..rounds + WARM {
-            interrupt::check()?;
-            supervisor.crash().await?;
-            let sample = last_of(lives, &mut began).await;
-            samples.extend(sample.filter(|_| round >= WARM));
-        }
-        supervisor.stop().await;
-        Ok(samples)
-    })
 }
 
 /// The same in Erlang, which does it by itself and prints.
@@ -144,7 +188,7 @@ fn erlang(stage: &Stage, report: &mut Report) -> Result<()> {
         report.row(
             PART,
             &name("Erlang process, one_for_all", lives),
-            None,
+            Some(&name("ours", lives)),
             samples,
         );
     }

@@ -1,10 +1,10 @@
-//! Supervised actors of the crate `ractor`. Called by `native.rs`. It leaves all restarting to the
+//! Supervised actors of the crate `ractor`. Called by `supervise/mod.rs`. It leaves all restarting to the
 //! supervisor's own code, so that is here, as short as it can be.
 
 use anyhow::Result;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 
-use super::native::{Supervises, Watch, panic_now};
+use super::{Supervises, Watch, panic_now};
 
 /// A supervisor that runs.
 pub struct Ractor(ActorRef<Crash>);
