@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::report::Report;
 use crate::restart::Notice::{Fault, Kernel};
-use crate::{cost, flat, group, memory, peers, pmm, restart, scale};
+use crate::{cost, flat, group, memory, peers, pmm, restart, scale, supervise};
 
 /// How far peers are to be behind, as a factor.
 const PEER: f64 = 8.0;
@@ -91,13 +91,24 @@ pub fn verdicts(report: &Report) -> Vec<Verdict> {
     let goal = "idle actor, template and standby";
     all.push(Verdict::at_most(goal, idle, IDLE_KIB, "KiB"));
     all.extend(levelness(report));
-    all.push(Verdict {
-        goal: "supervisor actor, one and 100, against ractor, kameo, Erlang".to_owned(),
-        wanted: "p50 1x, p99 1x".to_owned(),
-        measured: "the controller has none yet".to_owned(),
-        reached: None,
-    });
+    all.push(nearest_library(report));
     all
+}
+
+/// The library or machine with actors of its own that comes closest to our supervisor actors, one or 100.
+fn nearest_library(report: &Report) -> Verdict {
+    let rows = report.rows.iter().filter(|row| row.part == supervise::PART);
+    let compared = rows.filter(|row| row.limit.is_some());
+    let ratios = compared.filter_map(|row| Some((&row.what, report.ratio(row.part, &row.what)?.0)));
+    let nearest = ratios.min_by(|a, b| a.1.total_cmp(&b.1));
+    Verdict {
+        goal: "ractor, kameo, Erlang against a supervisor actor, one and 100, p50".to_owned(),
+        wanted: "none quicker".to_owned(),
+        measured: nearest.map_or(String::new(), |(name, factor)| {
+            format!("{factor:.1}x: {name}")
+        }),
+        reached: nearest.map(|(_, factor)| factor >= 1.0),
+    }
 }
 
 /// One actor, each notice, hot and cold.
@@ -220,6 +231,18 @@ mod tests {
         let peer = verdict(&all, "the quickest peer");
         assert_eq!(peer.measured, "5.0x: quick");
         assert_eq!(peer.reached, Some(false));
+    }
+
+    #[test]
+    fn the_quickest_library_decides() {
+        let mut report = Report::new();
+        report.row(supervise::PART, "ours, one", None, vec![10.0]);
+        report.row(supervise::PART, "quick, one", Some("ours, one"), vec![5.0]);
+        report.row(supervise::PART, "slow, one", Some("ours, one"), vec![50.0]);
+        let all = verdicts(&report);
+        let library = verdict(&all, "ractor, kameo");
+        assert_eq!(library.measured, "0.5x: quick, one");
+        assert_eq!(library.reached, Some(false));
     }
 
     #[test]

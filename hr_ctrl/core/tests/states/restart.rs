@@ -321,3 +321,77 @@ fn h26_a_life_whose_failure_restarts_the_site_does_not_restart_at_once() {
     }
     assert!(!rig.controller.restarts_at_once(rig.key("a")));
 }
+
+/// A restart of a whole group, one member after the other.
+fn restart_group(rig: &mut Rig, failed: &str, others: &[&str]) -> Vec<String> {
+    let mut effects = rig.ended(failed);
+    for other in others {
+        effects.extend(rig.ended(other));
+    }
+    for actor in others.iter().chain([&failed]) {
+        effects.extend(rig.gone(actor));
+    }
+    effects
+}
+
+#[test]
+fn h26_as_many_restarts_as_a_group_has_ahead_begin_every_member_at_once() {
+    let mut rig = Rig::new();
+    rig.up(1, &["a", "b"]);
+    let ahead = |rig: &Rig| rig.controller.restarts_ahead(Gid(1), rig.now);
+    for left in (1..=LIMITS.max_badness).rev() {
+        assert_eq!(ahead(&rig), left);
+        let effects = restart_group(&mut rig, "b", &["a"]);
+        let begun = effects.iter().filter(|effect| effect.starts_with("begin"));
+        assert_eq!(begun.count(), 2, "{effects:?}");
+    }
+    assert_eq!(ahead(&rig), 0);
+    rig.now += LIMITS.interval_ms;
+    assert_eq!(
+        ahead(&rig),
+        LIMITS.max_badness,
+        "those failures count no more"
+    );
+    rig.now -= LIMITS.interval_ms;
+    let effects = restart_group(&mut rig, "a", &["b"]);
+    assert!(
+        !effects.iter().any(|effect| effect.starts_with("begin")),
+        "{effects:?}"
+    );
+    assert_eq!(ahead(&rig), 0, "the site restarts");
+}
+
+#[test]
+fn h9_a_group_has_no_restarts_ahead_unless_all_of_it_runs_and_is_direct() {
+    let ahead = |rig: &Rig| rig.controller.restarts_ahead(Gid(1), rig.now);
+    let mut rig = Rig::new();
+    assert_eq!(ahead(&rig), 0, "no such group");
+    rig.up(1, &["a", "b"]);
+    assert!(ahead(&rig) > 0);
+    rig.run("c", 1);
+    assert_eq!(ahead(&rig), 0, "one is loaded");
+    rig.loaded("c");
+    assert!(ahead(&rig) > 0);
+    rig.ended("c");
+    assert_eq!(ahead(&rig), 0, "it restarts");
+    let mut rig = Rig::new();
+    rig.up(1, &["a", "b"]);
+    rig.ends_clean("a");
+    assert_eq!(
+        ahead(&rig),
+        0,
+        "one has ended cleanly, and begins again at the core's word only"
+    );
+    let mut rig = Rig::new();
+    rig.up(1, &["a"]);
+    rig.up_indirect("a", "i");
+    assert_eq!(ahead(&rig), 0, "one waits for its spawner at a restart");
+    let mut rig = Rig::new();
+    let first_ms = 10;
+    let policy = Policy {
+        first_ms,
+        ..Policy::default()
+    };
+    rig.up_with(1, "a", policy);
+    assert_eq!(ahead(&rig), 0, "a delay would come");
+}

@@ -401,6 +401,7 @@ impl Engine {
 
     /// The site has ended: what it was contained in goes, too.
     pub fn clear_up(&mut self) {
+        self.pass_on();
         std::mem::replace(
             &mut self.parts.containment,
             Containment::Sweep {

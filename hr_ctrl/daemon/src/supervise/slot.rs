@@ -276,10 +276,11 @@ impl<A: Actor<Context = Context<A>>> Slot<A> {
     /// Begins the group's next lives, if HR_CTRL has allowed that; else gives the end back, which is to be
     /// reported.
     fn restart_in_place(&self, end: End) -> Result<(), End> {
-        let failed = match self.running.borrow().as_ref() {
-            Some(running) if !running.told && !running.life.is_clean() => true,
-            _ => false,
-        };
+        let running = self.running.borrow();
+        let failed = running
+            .as_ref()
+            .is_some_and(|r| !r.told && !r.life.is_clean());
+        drop(running);
         let (Some(group), Some(actor)) = (self.group.get(), self.ground.actor.get()) else {
             return Err(end);
         };
