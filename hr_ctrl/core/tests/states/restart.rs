@@ -1,9 +1,9 @@
 //! Failure and group restart: SPEC H8, H9, H21.
 
-use hr_ctrl_core::{ActorState, Event};
-use refrain_abi::LifeNo;
+use hr_ctrl_core::{ActorState, Event, Policy};
+use refrain_abi::{Gid, LifeNo};
 
-use crate::rig::Rig;
+use crate::rig::{LIMITS, Rig};
 
 #[test]
 fn h8_an_end_without_the_exit_handler_restarts_a_group_of_one_at_gone() {

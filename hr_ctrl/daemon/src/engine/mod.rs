@@ -8,8 +8,10 @@
 //! The restart path reads: [`ends`] (a life has ended, is anything left of it?) -> `step` ->
 //! [`begin`] (wake the standby); [`relay`] is the way round it, by which a failing life does that
 //! itself. [`stop`] ends the other members of a group. [`template`] keeps standbys ready, at the pace
-//! that [`pace`] sets, [`supervised`] does all of this for actors in this very process, [`policy`] has groups wait, [`load`] brings images in, [`warm`] takes one that a life
-//! has made, [`forget`] clears up, [`tell`] says what happened, [`hang`] notices lives that do nothing any more.
+//! that [`pace`] sets, [`policy`] has groups wait, [`load`] brings images in, [`warm`] takes one that a life
+//! has made, [`forget`] clears up, [`tell`] and [`happened`] say what happened, [`hang`] notices lives that do
+//! nothing any more. [`supervised`] does all of this for actors in this very process, and [`together`] has
+//! groups of them restart by themselves.
 
 mod adopt;
 mod ahead;
