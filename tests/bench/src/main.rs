@@ -133,7 +133,7 @@ fn measure(
     (programs_dir, dir): (&Path, &Path),
     report: &mut Report,
 ) -> Result<()> {
-    let parts: [(Part, Run); 8] = [
+    let parts: [(Part, Run); 9] = [
         (Part::Restart, restart::run),
         (Part::Group, group::run),
         (Part::Memory, memory::run),
