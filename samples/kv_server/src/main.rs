@@ -16,17 +16,18 @@
 use std::net::TcpListener;
 
 use anyhow::{Context, bail};
-use refrain::exit_clean;
+use refrain::{HR_GROUP_KEY, exit_clean};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 mod batch;
-mod blocks;
 mod commands;
 mod limit;
 mod objects;
 mod protocol;
 mod server;
 mod store;
+#[cfg(test)]
+mod trials;
 
 use server::Server;
 use store::Store;
@@ -44,7 +45,7 @@ struct Options {
 
 fn main() -> anyhow::Result<()> {
     let options = Options::read(std::env::args().skip(1))?;
-    let blocks = |part: &str| blocks::Named(format!("kv_server.{part}"));
+    let blocks = |part: &str| refrain::named(&format!("kv_server.{part}"), HR_GROUP_KEY);
     let store = Store::open(blocks, options.size).context("cannot open the store")?;
     let place = (options.bind.as_str(), options.port);
     // The port is free again as soon as the life before has ended: this sets SO_REUSEADDR.

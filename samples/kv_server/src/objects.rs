@@ -64,6 +64,12 @@ impl Objects {
         }
     }
 
+    /// How many pieces there are.
+    #[cfg(test)]
+    pub fn pieces(&self) -> usize {
+        self.pieces.len()
+    }
+
     /// Takes every object away.
     pub fn clear(&mut self) {
         let all: Vec<Digest> = self.pieces.iter().map(|(key, _)| *key).collect();

@@ -1,0 +1,237 @@
+//! The store tried: a crash after every instruction of what takes more than one operation, and random sequences against a
+//! plain map, with lives that end in between. No site: the blocks are in a memfd.
+#![allow(clippy::unwrap_used)] // in the helpers of tests, too
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use proptest::prelude::*;
+use refrain_data::blocks::{Blocks, BlocksError, ROOT};
+use refrain_data::region::Region;
+use refrain_step::{Report, crash_everywhere, done_stepping};
+use refrain_sys::mapping::{SharedWords, create_words};
+
+use crate::batch::Change;
+use crate::objects::PIECE;
+use crate::store::{MAX_KEY, SHORT, Store, StoreError};
+
+/// What a structure has here: a root and two more blocks, which each have so many bytes.
+const BLOCK: usize = 20 << 10;
+const PART: usize = ROOT + 2 * BLOCK;
+const PARTS: [&str; 3] = ["items", "pieces", "state"];
+/// All of that: maps begin in the one block, and grow into the other.
+const SIZE: usize = PARTS.len() * PART;
+
+/// The blocks of one structure in a memory for all.
+struct Part {
+    words: Arc<SharedWords>,
+    at: usize,
+}
+
+impl Blocks for Part {
+    fn block(&mut self, number: u32, bytes: usize) -> Result<Region, BlocksError> {
+        let (offset, len) = match number {
+            0 => (0, ROOT),
+            // The odd ones: the even ones are for migrations.
+            1 => (ROOT, BLOCK),
+            3 => (ROOT + BLOCK, BLOCK),
+            _ => return Err("no such block".into()),
+        };
+        let all = Region::new(Arc::clone(&self.words)).ok_or("not at a page")?;
+        let fits = bytes <= len;
+        let region = all.part(self.at + offset, len).filter(|_| fits);
+        region.ok_or_else(|| "too large".into())
+    }
+
+    fn free(&mut self, _number: u32) -> Result<(), BlocksError> {
+        Ok(())
+    }
+
+    fn writer(&self) -> Result<NonZeroU64, BlocksError> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        // A child that is stepped goes on from its parent's number.
+        let number = NEXT.fetch_add(1, Ordering::Relaxed) | u64::from(std::process::id()) << 32;
+        Ok(NonZeroU64::new(number).ok_or("wrapped")?)
+    }
+
+    fn is_alive(&self, _writer: NonZeroU64) -> Result<bool, BlocksError> {
+        Ok(false)
+    }
+}
+
+fn memory() -> Arc<SharedWords> {
+    Arc::new(create_words("kv-trial", SIZE / size_of::<u64>()).unwrap().1)
+}
+
+/// Opens the store as its next life does.
+fn open(words: &Arc<SharedWords>) -> anyhow::Result<Store> {
+    let part = |name: &str| Part {
+        words: Arc::clone(words),
+        at: PARTS.iter().position(|part| *part == name).unwrap() * PART,
+    };
+    Store::open(part, SIZE)
+}
+
+type Contents = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// Everything that is there of these keys, and how many objects' pieces there are.
+fn contents(store: &Store, keys: &[&[u8]]) -> (Contents, usize, usize) {
+    let value = |key: &&[u8]| Some((key.to_vec(), store.get(key, 0)?.bytes.into_owned()));
+    let found = keys.iter().filter_map(value).collect();
+    (found, store.len(), store.objects.pieces())
+}
+
+#[test]
+fn h32_a_batch_happens_as_a_whole_whenever_the_life_ends() {
+    let (work, copy) = (memory(), memory());
+    let keys: [&[u8]; 4] = [b"short", b"long", b"new", b"other"];
+    let long = vec![b'x'; PIECE + 100];
+    let longer = vec![b'y'; 2 * PIECE];
+    let mut store = open(&work).unwrap();
+    let recover = || {
+        let store = open(&copy).ok()?;
+        done_stepping();
+        Some(contents(&store, &keys))
+    };
+    let mut total = Report::default();
+    let mut trial = |what: &str, change: &dyn Fn(&mut Store)| {
+        let operation = || change(&mut store);
+        let report = crash_everywhere(&work, &copy, operation, recover).unwrap();
+        println!("{what}: {report}");
+        assert!(report.points > 0, "{what}: nothing was changed");
+        assert_eq!(report.torn, [""; 0], "{what}");
+        total.add(report);
+        store = open(&work).unwrap();
+    };
+    let set = |key, value| move |store: &mut Store| store.set(key, value, 0).unwrap();
+    trial("a short value", &set(keys[0], b"1"));
+    trial("another one", &set(keys[0], b"2"));
+    trial("a long value", &set(keys[1], &long));
+    trial("a longer one", &set(keys[1], &longer));
+    trial("when it ends", &|store| assert!(store.expire(keys[1], 1 << 60, 0).unwrap()));
+    let changes = [
+        Change::set(keys[0], &long, 0),
+        Change::set(keys[1], b"3", 0),
+        Change::set(keys[2], b"4", 0),
+    ];
+    trial("three at once", &|store| store.change(&changes).unwrap());
+    trial("two of them removed", &|store| {
+        assert_eq!(store.remove(&[keys[0], keys[1], keys[1], keys[3]], 0).unwrap(), 2);
+    });
+    trial("a long value again", &set(keys[3], &long));
+    trial("everything removed", &|store| store.clear().unwrap());
+    println!("kv_server: {total}");
+}
+
+#[test]
+fn a_batch_that_does_not_fit_leaves_nothing_behind() {
+    let words = memory();
+    let mut store = open(&words).unwrap();
+    let large = vec![b'x'; 3 * PIECE];
+    let mut keys = Vec::new();
+    let full = loop {
+        let key = format!("key {}", keys.len()).into_bytes();
+        match store.set(&key, &large, 0) {
+            Ok(()) => keys.push(key),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(full, StoreError::Full), "{full}");
+    assert!(keys.len() > 2, "some fit");
+    let all: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+    let before = contents(&store, &all);
+    assert_eq!((before.0.len(), before.1), (all.len(), all.len()));
+    let two = [Change::set(b"new", b"x", 0), Change::set(b"large", &large, 0)];
+    assert!(matches!(store.change(&two), Err(StoreError::Full)));
+    assert_eq!(contents(&store, &all), before);
+    assert_eq!(contents(&open(&words).unwrap(), &all), before);
+    let mut store = open(&words).unwrap();
+    assert_eq!(store.remove(&all[..2], 0).unwrap(), 2);
+    store.set(b"large", &large, 0).unwrap();
+    assert_eq!(store.get(b"large", 0).unwrap().bytes, large);
+}
+
+#[test]
+fn what_is_over_makes_room_when_it_is_swept() {
+    let words = memory();
+    let mut store = open(&words).unwrap();
+    let long = vec![b'x'; SHORT + 1];
+    store.set(b"a", b"1", 10).unwrap();
+    store.set(b"b", &long, 10).unwrap();
+    store.set(b"c", &long, 0).unwrap();
+    assert!(store.get(b"a", 9).is_some() && store.get(b"a", 10).is_none());
+    assert!(store.sweep(5000).unwrap() && !store.sweep(5500).unwrap());
+    assert_eq!((store.len(), store.objects.pieces()), (1, 1));
+    let key = vec![b'k'; MAX_KEY + 1];
+    assert!(matches!(store.set(&key, b"1", 0), Err(StoreError::LongKey(_))));
+    store.set(&key[1..], &long, 0).unwrap();
+    assert_eq!(store.get(&key[1..], 0).unwrap().bytes, long);
+    assert!(store.get(&key[2..], 0).is_none());
+}
+
+#[derive(Clone, Debug)]
+enum Act {
+    Set(Vec<(u8, usize)>),
+    Remove(Vec<u8>),
+    Clear,
+    NextLife,
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let len = prop_oneof![3 => 0..SHORT + 8, 1 => PIECE - 8..PIECE + 8, 1 => 0..3 * PIECE];
+    prop_oneof![
+        20 => prop::collection::vec((0..12_u8, len), 1..4).prop_map(Act::Set),
+        8 => prop::collection::vec(0..12_u8, 1..4).prop_map(Act::Remove),
+        1 => Just(Act::Clear),
+        4 => Just(Act::NextLife),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn a_store_is_as_a_plain_map_over_all_its_lives(acts in prop::collection::vec(act(), 1..60)) {
+        let words = memory();
+        let mut store = open(&words).unwrap();
+        let mut model = Contents::new();
+        let key = |number: u8| format!("key {number}").into_bytes();
+        for (round, act) in acts.into_iter().enumerate() {
+            match act {
+                Act::Set(pairs) => {
+                    let value = |len: usize| vec![round as u8; len];
+                    let pairs: Vec<_> = pairs.into_iter().map(|(k, len)| (key(k), value(len))).collect();
+                    let changes: Vec<_> = pairs.iter().map(|(k, v)| Change::set(k, v, 0)).collect();
+                    let done = match &pairs[..] {
+                        [(key, value)] => store.set(key, value, 0),
+                        _ => store.change(&changes),
+                    };
+                    match done {
+                        Ok(()) => model.extend(pairs),
+                        Err(error) => prop_assert!(matches!(error, StoreError::Full), "{}", error),
+                    }
+                }
+                Act::Remove(keys) => {
+                    let keys: Vec<_> = keys.into_iter().map(key).collect();
+                    let slices: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+                    let there = store.remove(&slices, 0).unwrap();
+                    let removed = keys.iter().filter(|key| model.remove(*key).is_some()).count();
+                    prop_assert_eq!(there, removed);
+                }
+                Act::Clear => {
+                    store.clear().unwrap();
+                    model.clear();
+                }
+                Act::NextLife => store = open(&words).unwrap(),
+            }
+            let keys: Vec<_> = (0..12).map(key).collect();
+            let slices: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+            let (has, len, pieces) = contents(&store, &slices);
+            prop_assert_eq!(len, model.len());
+            let long = model.iter().map(|(k, v)| k.len() + v.len()).filter(|len| *len > SHORT);
+            prop_assert_eq!(pieces, long.map(|len| len.div_ceil(PIECE)).sum::<usize>());
+            prop_assert_eq!(&has, &model);
+        }
+    }
+}
