@@ -10,18 +10,33 @@ pub const WATCHDOG: Duration = Duration::from_secs(30);
 /// How often a condition is looked at.
 const PERIOD: Duration = Duration::from_millis(10);
 
+/// How often where it is measured how long it takes.
+const SHORT_PERIOD: Duration = Duration::from_micros(20);
+
 /// Waits until `condition` yields something, and returns it.
 ///
 /// # Panics
 /// When nothing came within [`WATCHDOG`]; the message names `what`.
-pub fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+pub fn until<T>(what: &str, condition: impl FnMut() -> Option<T>) -> T {
+    look_every(PERIOD, what, condition)
+}
+
+/// The same for what comes in less than a millisecond, and whose time is taken.
+///
+/// # Panics
+/// As [`until`].
+pub fn soon<T>(what: &str, condition: impl FnMut() -> Option<T>) -> T {
+    look_every(SHORT_PERIOD, what, condition)
+}
+
+fn look_every<T>(period: Duration, what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(found) = condition() {
             return found;
         }
         assert!(start.elapsed() < WATCHDOG, "waited in vain for: {what}");
-        std::thread::sleep(PERIOD);
+        std::thread::sleep(period);
     }
 }
 

@@ -7,8 +7,8 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use refrain_data::blocks::{Blocks, BlocksError};
-use refrain_data::region::Region;
+use refrain::data::blocks::{Blocks, BlocksError};
+use refrain::data::region::Region;
 
 /// How many bytes are left, for all structures together.
 #[derive(Clone)]

@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use refrain_data::{Blocks, Map, MapError, OpenError};
+use refrain::data::{Blocks, Map, MapError, OpenError};
 
 use crate::store::Digest;
 

@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-use refrain_data::{Blocks, Cell, Map, MapError};
+use refrain::data::{Blocks, Cell, Map, MapError};
 use siphasher::sip128::{Hasher128, SipHasher13};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 

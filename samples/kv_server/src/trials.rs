@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use proptest::prelude::*;
-use refrain_data::blocks::{Blocks, BlocksError, ROOT};
-use refrain_data::region::Region;
+use refrain::data::blocks::{Blocks, BlocksError, ROOT};
+use refrain::data::region::Region;
 use refrain_step::{Report, crash_everywhere, done_stepping};
 use refrain_sys::mapping::{SharedWords, create_words};
 
