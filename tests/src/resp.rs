@@ -86,7 +86,9 @@ impl Client {
     pub fn answer(&mut self) -> io::Result<Answer> {
         let mut line = String::new();
         self.stream.read_line(&mut line)?;
-        let line = line.strip_suffix("\r\n").ok_or_else(|| broken("half an answer"))?;
+        let line = line
+            .strip_suffix("\r\n")
+            .ok_or_else(|| broken("half an answer"))?;
         let sign = line.chars().next().ok_or_else(|| broken("an empty line"))?;
         let rest = &line[sign.len_utf8()..];
         let number = || rest.parse::<i64>().map_err(|_| broken("no number"));
@@ -104,7 +106,11 @@ impl Client {
                 }
                 Answer::Bytes(bytes)
             }
-            '*' => Answer::List((0..len()?).map(|_| self.answer()).collect::<Result<_, _>>()?),
+            '*' => Answer::List(
+                (0..len()?)
+                    .map(|_| self.answer())
+                    .collect::<Result<_, _>>()?,
+            ),
             _ => return Err(broken(line)),
         })
     }

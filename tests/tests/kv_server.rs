@@ -35,7 +35,17 @@ impl Dice {
 fn start(site: &Site) -> u16 {
     let port = free_port();
     let program = binaries::path("kv_server").display().to_string();
-    site.arun(["-g", "1", "-n", "kv", &program, "--port", &port.to_string(), "--size", "32MiB"]);
+    site.arun([
+        "-g",
+        "1",
+        "-n",
+        "kv",
+        &program,
+        "--port",
+        &port.to_string(),
+        "--size",
+        "32MiB",
+    ]);
     connect(port);
     port
 }
@@ -101,7 +111,11 @@ impl Checker {
         let most = [30, 400, 5000][self.dice.throw(3) as usize];
         let len = self.dice.throw(most) as usize;
         let text = format!("<{}:{}>", self.number, self.rounds).into_bytes();
-        text.iter().copied().cycle().take(text.len() + len).collect()
+        text.iter()
+            .copied()
+            .cycle()
+            .take(text.len() + len)
+            .collect()
     }
 
     /// A random write, as if `has` were there.
@@ -113,32 +127,64 @@ impl Checker {
             0..4 => {
                 let value = self.value();
                 let (words, answer) = (words(&[b"SET", key.as_bytes(), &value]), ok());
-                Write { words, after: vec![(key, Some(value))], answer }
+                Write {
+                    words,
+                    after: vec![(key, Some(value))],
+                    answer,
+                }
             }
             4..6 => {
                 let words = words(&[b"DEL", key.as_bytes()]);
                 let answer = Answer::Number(i64::from(old.is_some()));
-                Write { words, after: vec![(key, None)], answer }
+                Write {
+                    words,
+                    after: vec![(key, None)],
+                    answer,
+                }
             }
             6 => {
                 let more = self.value();
                 let words = words(&[b"APPEND", key.as_bytes(), &more]);
                 let value = [old.unwrap_or_default(), more].concat();
                 let answer = Answer::Number(value.len() as i64);
-                Write { words, after: vec![(key, Some(value))], answer }
+                Write {
+                    words,
+                    after: vec![(key, Some(value))],
+                    answer,
+                }
             }
             7..9 => {
                 let counter = format!("counter {}", self.number);
-                let old = has.get(&counter).map_or(0, |old| String::from_utf8_lossy(old).parse().unwrap());
-                let (words, answer) = (words(&[b"INCR", counter.as_bytes()]), Answer::Number(old + 1));
-                Write { words, after: vec![(counter, Some((old + 1).to_string().into_bytes()))], answer }
+                let old = has
+                    .get(&counter)
+                    .map_or(0, |old| String::from_utf8_lossy(old).parse().unwrap());
+                let (words, answer) = (
+                    words(&[b"INCR", counter.as_bytes()]),
+                    Answer::Number(old + 1),
+                );
+                Write {
+                    words,
+                    after: vec![(counter, Some((old + 1).to_string().into_bytes()))],
+                    answer,
+                }
             }
             _ => {
                 let pairs: BTreeMap<_, _> = (0..3).map(|_| (self.key(), self.value())).collect();
                 let mut words = words(&[b"MSET"]);
-                words.extend(pairs.iter().flat_map(|(key, value)| [key.clone().into_bytes(), value.clone()]));
-                let after = pairs.into_iter().map(|(key, value)| (key, Some(value))).collect();
-                Write { words, after, answer: ok() }
+                words.extend(
+                    pairs
+                        .iter()
+                        .flat_map(|(key, value)| [key.clone().into_bytes(), value.clone()]),
+                );
+                let after = pairs
+                    .into_iter()
+                    .map(|(key, value)| (key, Some(value)))
+                    .collect();
+                Write {
+                    words,
+                    after,
+                    answer: ok(),
+                }
             }
         }
     }
@@ -152,7 +198,10 @@ impl Checker {
             note(&mut will, &write.after);
             writes.push(write);
         }
-        let bytes: Vec<u8> = writes.iter().flat_map(|write| encode(&write.words)).collect();
+        let bytes: Vec<u8> = writes
+            .iter()
+            .flat_map(|write| encode(&write.words))
+            .collect();
         // Where it cannot be sent as a whole, answers to its begin may have come in.
         let _ = self.client.send(&bytes);
         for (at, write) in writes.iter().enumerate() {
@@ -169,15 +218,27 @@ impl Checker {
     /// Which of the writes without an answer have happened: the first so many, each as a whole.
     fn after_a_crash(&mut self, all: &[Write]) {
         self.client = connect(self.port);
-        self.gaps.push(u64::try_from(self.answered.elapsed().as_micros()).unwrap());
+        self.gaps
+            .push(u64::try_from(self.answered.elapsed().as_micros()).unwrap());
         self.answered = Instant::now();
-        let keys: Vec<&String> = all.iter().flat_map(|write| &write.after).map(|(key, _)| key).collect();
+        let keys: Vec<&String> = all
+            .iter()
+            .flat_map(|write| &write.after)
+            .map(|(key, _)| key)
+            .collect();
         // The server may be killed again while it is asked.
         let found: BTreeMap<String, Option<Vec<u8>>> = loop {
             let words: Vec<&[u8]> = keys.iter().map(|key| key.as_bytes()).collect();
-            match self.client.ask(&[&[b"MGET".as_slice()], &words[..]].concat()) {
+            match self
+                .client
+                .ask(&[&[b"MGET".as_slice()], &words[..]].concat())
+            {
                 Ok(Answer::List(values)) => {
-                    break keys.iter().map(|key| (*key).clone()).zip(values.into_iter().map(bytes_of)).collect();
+                    break keys
+                        .iter()
+                        .map(|key| (*key).clone())
+                        .zip(values.into_iter().map(bytes_of))
+                        .collect();
                 }
                 Ok(other) => panic!("{other:?}"),
                 Err(_) => self.client = connect(self.port),
@@ -189,9 +250,14 @@ impl Checker {
             note(&mut state, &write.after);
             states.push(state.clone());
         }
-        let fits = |state: &BTreeMap<String, Vec<u8>>| found.iter().all(|(key, value)| state.get(key) == value.as_ref());
+        let fits = |state: &BTreeMap<String, Vec<u8>>| {
+            found
+                .iter()
+                .all(|(key, value)| state.get(key) == value.as_ref())
+        };
         let fit = states.iter().rposition(fits);
-        self.has = states.swap_remove(fit.unwrap_or_else(|| panic!("torn: {found:?}, of {:?}", self.has)));
+        self.has =
+            states.swap_remove(fit.unwrap_or_else(|| panic!("torn: {found:?}, of {:?}", self.has)));
     }
 
     /// Compares everything.
@@ -233,8 +299,12 @@ fn life(client: &mut Client) -> io::Result<(u64, u32)> {
     };
     let info = String::from_utf8(info).unwrap();
     let field = |name: &str| -> u64 {
-        let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        line.unwrap_or_else(|| panic!("no {name} in {info}")).parse().unwrap()
+        let line = info
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.unwrap_or_else(|| panic!("no {name} in {info}"))
+            .parse()
+            .unwrap()
     };
     Ok((field("life"), u32::try_from(field("process_id")).unwrap()))
 }
@@ -256,8 +326,23 @@ fn load(benchmark: &Path, port: u16, stop: &AtomicBool) -> u64 {
     let mut rounds = 0;
     while !stop.load(Ordering::Relaxed) {
         let mut command = Command::new(benchmark);
-        command.args(["-p", &port.to_string(), "-q", "-n", "20000", "-c", "8", "-r", "1000", "-P", "4"]);
-        command.args(["-t", "set,get,incr,mset"]).stdout(Stdio::null()).stderr(Stdio::null());
+        command.args([
+            "-p",
+            &port.to_string(),
+            "-q",
+            "-n",
+            "20000",
+            "-c",
+            "8",
+            "-r",
+            "1000",
+            "-P",
+            "4",
+        ]);
+        command
+            .args(["-t", "set,get,incr,mset"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
         while child.try_wait().unwrap().is_none() {
             if stop.load(Ordering::Relaxed) {
@@ -293,7 +378,9 @@ fn h32_no_acknowledged_write_is_lost_however_often_the_server_crashes() {
     };
     let check = &check;
     let mut gaps: Vec<u64> = std::thread::scope(|scope| {
-        let checkers: Vec<_> = (0..CHECKERS).map(|number| scope.spawn(move || check(number))).collect();
+        let checkers: Vec<_> = (0..CHECKERS)
+            .map(|number| scope.spawn(move || check(number)))
+            .collect();
         if let Some(benchmark) = installed("redis-benchmark") {
             let stop = &stop;
             scope.spawn(move || load(&benchmark, port, stop));
@@ -307,7 +394,10 @@ fn h32_no_acknowledged_write_is_lost_however_often_the_server_crashes() {
             crash(port, &mut client, signal);
         }
         drop(stopper);
-        checkers.into_iter().flat_map(|checker| checker.join().unwrap()).collect()
+        checkers
+            .into_iter()
+            .flat_map(|checker| checker.join().unwrap())
+            .collect()
     });
     gaps.sort_unstable();
     let percent = |percent: usize| gaps[(gaps.len() * percent).div_ceil(100).saturating_sub(1)];
@@ -346,9 +436,25 @@ fn redis_benchmark_runs_to_its_end_and_its_keys_are_there_after_a_crash() {
     let site = Site::start();
     let port = start(&site);
     let mut command = Command::new(benchmark);
-    command.args(["-p", &port.to_string(), "-q", "-n", "2000", "-c", "20", "-r", "300", "-d", "1500"]);
-    let out = run::to_end(command.args(["-t", "ping,set,get,incr,mset"]), None).expect_ok("redis-benchmark");
-    assert!(out.contains("MSET (10 keys)") && !out.contains("ERR"), "{out}");
+    command.args([
+        "-p",
+        &port.to_string(),
+        "-q",
+        "-n",
+        "2000",
+        "-c",
+        "20",
+        "-r",
+        "300",
+        "-d",
+        "1500",
+    ]);
+    let out = run::to_end(command.args(["-t", "ping,set,get,incr,mset"]), None)
+        .expect_ok("redis-benchmark");
+    assert!(
+        out.contains("MSET (10 keys)") && !out.contains("ERR"),
+        "{out}"
+    );
     let mut client = connect(port);
     let before = client.ask(&["DBSIZE"]).unwrap();
     let value = client.ask(&["GET", "key:000000000007"]).unwrap();
@@ -360,19 +466,100 @@ fn redis_benchmark_runs_to_its_end_and_its_keys_are_there_after_a_crash() {
 
 /// Requests, each a line of words; a line that begins with `raw` is sent as it is, on a connection of its own.
 const REQUESTS: &[&str] = &[
-    "PING", "PING hello", "ECHO x", "ECHO", "SELECT 0", "SELECT 99", "SELECT x", "NOSUCH", "GET", "GET a b",
-    "SET k v", "GET k", "get k", "SET k w NX", "GET k", "SET k x XX", "GET k", "SET none x XX", "GET none",
-    "SET k v EX 100", "TTL k", "SET k v PX 100000", "TTL k", "PERSIST k", "PERSIST k", "TTL k", "PTTL k", "TTL none",
-    "PTTL none", "EXPIRE k 50", "TTL k", "PEXPIRE k 70000", "TTL k", "EXPIRE k x", "EXPIRE none 5", "EXPIRE k -1",
-    "GET k", "SET k v EX 0", "SET k v EX x", "SET k v EX", "SET k v EX 5 PX 5", "SET k v NX XX", "SET k v BAD",
-    "SET n 10", "INCR n", "DECR n", "INCRBY n 5", "DECRBY n 7", "INCRBY n x", "INCRBY n 9223372036854775807",
-    "SET n 9223372036854775807", "INCR n", "SET n -9223372036854775808", "DECR n", "DECRBY n -9223372036854775808",
-    "SET n abc", "INCR n", "INCR fresh", "GET fresh", "APPEND n def", "GET n", "STRLEN n", "STRLEN none",
-    "APPEND made x", "GET made", "MSET a 1 b 2 a 3", "MSET a", "MSET a 1 b", "MGET a b none", "MGET", "EXISTS a b a none",
-    "DEL a a none", "DEL", "EXISTS a", "DBSIZE", "DBSIZE x", "CONFIG GET save", "CONFIG GET appendonly", "SET t v PX 1",
-    "FLUSHALL", "DBSIZE", "EXPIRE k 9223372036854775807", "INCR", "INCRBY k", "TTL", "QUIT",
-    "raw *1\\r\\n$4\\r\\nPING\\r\\n", "raw PING\\r\\nECHO \\\"a b\\\"\\r\\n\\r\\nPING\\r\\nQUIT\\r\\n", "raw *x\\r\\n",
-    "raw *1\\r\\n$-5\\r\\n", "raw *1\\r\\n:5\\r\\n", "raw SET q \\\"open\\r\\n", "raw *0\\r\\nQUIT\\r\\n", "raw *-1\\r\\nQUIT\\r\\n",
+    "PING",
+    "PING hello",
+    "ECHO x",
+    "ECHO",
+    "SELECT 0",
+    "SELECT 99",
+    "SELECT x",
+    "NOSUCH",
+    "GET",
+    "GET a b",
+    "SET k v",
+    "GET k",
+    "get k",
+    "SET k w NX",
+    "GET k",
+    "SET k x XX",
+    "GET k",
+    "SET none x XX",
+    "GET none",
+    "SET k v EX 100",
+    "TTL k",
+    "SET k v PX 100000",
+    "TTL k",
+    "PERSIST k",
+    "PERSIST k",
+    "TTL k",
+    "PTTL k",
+    "TTL none",
+    "PTTL none",
+    "EXPIRE k 50",
+    "TTL k",
+    "PEXPIRE k 70000",
+    "TTL k",
+    "EXPIRE k x",
+    "EXPIRE none 5",
+    "EXPIRE k -1",
+    "GET k",
+    "SET k v EX 0",
+    "SET k v EX x",
+    "SET k v EX",
+    "SET k v EX 5 PX 5",
+    "SET k v NX XX",
+    "SET k v BAD",
+    "SET n 10",
+    "INCR n",
+    "DECR n",
+    "INCRBY n 5",
+    "DECRBY n 7",
+    "INCRBY n x",
+    "INCRBY n 9223372036854775807",
+    "SET n 9223372036854775807",
+    "INCR n",
+    "SET n -9223372036854775808",
+    "DECR n",
+    "DECRBY n -9223372036854775808",
+    "SET n abc",
+    "INCR n",
+    "INCR fresh",
+    "GET fresh",
+    "APPEND n def",
+    "GET n",
+    "STRLEN n",
+    "STRLEN none",
+    "APPEND made x",
+    "GET made",
+    "MSET a 1 b 2 a 3",
+    "MSET a",
+    "MSET a 1 b",
+    "MGET a b none",
+    "MGET",
+    "EXISTS a b a none",
+    "DEL a a none",
+    "DEL",
+    "EXISTS a",
+    "DBSIZE",
+    "DBSIZE x",
+    "CONFIG GET save",
+    "CONFIG GET appendonly",
+    "SET t v PX 1",
+    "FLUSHALL",
+    "DBSIZE",
+    "EXPIRE k 9223372036854775807",
+    "INCR",
+    "INCRBY k",
+    "TTL",
+    "QUIT",
+    "raw *1\\r\\n$4\\r\\nPING\\r\\n",
+    "raw PING\\r\\nECHO \\\"a b\\\"\\r\\n\\r\\nPING\\r\\nQUIT\\r\\n",
+    "raw *x\\r\\n",
+    "raw *1\\r\\n$-5\\r\\n",
+    "raw *1\\r\\n:5\\r\\n",
+    "raw SET q \\\"open\\r\\n",
+    "raw *0\\r\\nQUIT\\r\\n",
+    "raw *-1\\r\\nQUIT\\r\\n",
 ];
 
 /// Everything that a server says to the requests above.
@@ -381,13 +568,20 @@ fn said(port: u16) -> Vec<String> {
     let mut all = Vec::new();
     for request in REQUESTS {
         let answer = match request.strip_prefix("raw ") {
-            None => format!("{:?}", client.ask(&request.split(' ').collect::<Vec<_>>()).unwrap()),
+            None => format!(
+                "{:?}",
+                client.ask(&request.split(' ').collect::<Vec<_>>()).unwrap()
+            ),
             Some(raw) => {
                 let mut client = connect(port);
-                let raw = raw.replace("\\r", "\r").replace("\\n", "\n").replace("\\\"", "\"");
+                let raw = raw
+                    .replace("\\r", "\r")
+                    .replace("\\n", "\n")
+                    .replace("\\\"", "\"");
                 client.send(raw.as_bytes()).unwrap();
                 let ends = !raw.starts_with("*1\r\n$4");
-                let answers = (0..5).map_while(|n| (ends || n == 0).then(|| client.answer().ok())?);
+                let answers =
+                    (0..5).map_while(|n| (ends || n == 0).then(|| client.answer().ok())?);
                 format!("{:?}", answers.collect::<Vec<_>>())
             }
         };
@@ -405,7 +599,17 @@ fn it_answers_as_redis_does() {
     let port = start(&site);
     let redis_port = free_port();
     let redis = redis.display().to_string();
-    site.arun(["-g", "2", "-n", "redis", &redis, "--port", &redis_port.to_string(), "--save", ""]);
+    site.arun([
+        "-g",
+        "2",
+        "-n",
+        "redis",
+        &redis,
+        "--port",
+        &redis_port.to_string(),
+        "--save",
+        "",
+    ]);
     let (ours, theirs) = (said(port), said(redis_port));
     for (ours, theirs) in ours.iter().zip(&theirs) {
         assert_eq!(ours, theirs);

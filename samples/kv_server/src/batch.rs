@@ -142,7 +142,9 @@ fn record(store: &Store) -> Result<Vec<Step>, StoreError> {
     let bytes = len.and_then(|len| store.objects.read(state.record, 0..len));
     let bytes = bytes.ok_or(StoreError::Damaged("a batch without its record"))?;
     let steps = bytes.chunks(size_of::<Step>()).map(Step::read_from_bytes);
-    steps.collect::<Result<_, _>>().map_err(|_| StoreError::Damaged("half a step in a record"))
+    steps
+        .collect::<Result<_, _>>()
+        .map_err(|_| StoreError::Damaged("half a step in a record"))
 }
 
 /// Undoes what does not count.

@@ -59,12 +59,17 @@ type Words<'a> = [Cow<'a, [u8]>];
 /// CLOCK_REALTIME in milliseconds: the clock that goes on over lives and reboots.
 fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
 }
 
 fn number(word: &[u8]) -> Result<i64, CommandError> {
-    let text = std::str::from_utf8(word).ok().filter(|text| !text.starts_with('+'));
-    text.and_then(|text| text.parse().ok()).ok_or(CommandError::Number)
+    let text = std::str::from_utf8(word)
+        .ok()
+        .filter(|text| !text.starts_with('+'));
+    text.and_then(|text| text.parse().ok())
+        .ok_or(CommandError::Number)
 }
 
 /// Executes one request.
@@ -108,7 +113,9 @@ fn dispatch(
         }
         ("MSET", [_, _, ..]) if words.len().is_multiple_of(2) => {
             let pairs = words.chunks_exact(2);
-            let changes: Vec<Change> = pairs.map(|pair| Change::set(&pair[0], &pair[1], 0)).collect();
+            let changes: Vec<Change> = pairs
+                .map(|pair| Change::set(&pair[0], &pair[1], 0))
+                .collect();
             with_room(store, now, |store| store.change(&changes))?;
             answers.word("OK");
         }
@@ -121,7 +128,11 @@ fn dispatch(
             answers.number(there as i64);
         }
         ("STRLEN", [key]) => {
-            answers.number(store.get(key, now).map_or(0, |value| value.bytes.len() as i64));
+            answers.number(
+                store
+                    .get(key, now)
+                    .map_or(0, |value| value.bytes.len() as i64),
+            );
         }
         ("APPEND", [key, more]) => answers.number(append(store, key, more, now)?),
         ("INCR", [key]) => answers.number(add(store, key, 1, now)?),
@@ -179,8 +190,9 @@ fn about_connections(
 
 /// Those that there are with another number of words.
 const KNOWN: &[&str] = &[
-    "APPEND", "CONFIG", "DBSIZE", "DECR", "DECRBY", "DEL", "ECHO", "EXISTS", "EXPIRE", "FLUSHALL", "FLUSHDB", "GET",
-    "INCR", "INCRBY", "MGET", "MSET", "PERSIST", "PEXPIRE", "PING", "PTTL", "SELECT", "SET", "STRLEN", "TTL", "UNLINK",
+    "APPEND", "CONFIG", "DBSIZE", "DECR", "DECRBY", "DEL", "ECHO", "EXISTS", "EXPIRE", "FLUSHALL",
+    "FLUSHDB", "GET", "INCR", "INCRBY", "MGET", "MSET", "PERSIST", "PEXPIRE", "PING", "PTTL",
+    "SELECT", "SET", "STRLEN", "TTL", "UNLINK",
 ];
 
 /// Makes a change; where there is no room, what is over is removed, and it is tried again.
@@ -224,7 +236,9 @@ fn set(
         answers.nothing();
         return Ok(());
     }
-    with_room(store, now, |store| store.set(key, value, expires.unwrap_or(0)))?;
+    with_room(store, now, |store| {
+        store.set(key, value, expires.unwrap_or(0))
+    })?;
     answers.word("OK");
     Ok(())
 }
@@ -266,14 +280,18 @@ fn add(store: &mut Store, key: &[u8], by: i64, now: u64) -> Result<i64, CommandE
         None => (0, 0),
     };
     let sum = old.checked_add(by).ok_or(CommandError::Overflow)?;
-    with_room(store, now, |store| store.set(key, sum.to_string().as_bytes(), expires))?;
+    with_room(store, now, |store| {
+        store.set(key, sum.to_string().as_bytes(), expires)
+    })?;
     Ok(sum)
 }
 
 fn append(store: &mut Store, key: &[u8], more: &[u8], now: u64) -> Result<i64, CommandError> {
     let old = store.get(key, now);
     let expires = old.as_ref().map_or(0, |value| value.expires);
-    let mut value = old.map(|value| value.bytes.into_owned()).unwrap_or_default();
+    let mut value = old
+        .map(|value| value.bytes.into_owned())
+        .unwrap_or_default();
     if value.len() + more.len() > MAX_WORD {
         return Err(CommandError::Long);
     }

@@ -36,7 +36,9 @@ impl Limit {
 impl<B: Blocks> Blocks for Limited<B> {
     fn block(&mut self, number: u32, bytes: usize) -> Result<Region, BlocksError> {
         let left = self.limit.0.load(Ordering::Relaxed);
-        let after = left.checked_sub(bytes).ok_or("the size that was given is used up")?;
+        let after = left
+            .checked_sub(bytes)
+            .ok_or("the size that was given is used up")?;
         let region = self.blocks.block(number, bytes)?;
         self.limit.0.store(after, Ordering::Relaxed);
         Ok(region)

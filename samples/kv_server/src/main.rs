@@ -49,7 +49,8 @@ fn main() -> anyhow::Result<()> {
     let store = Store::open(blocks, options.size).context("cannot open the store")?;
     let place = (options.bind.as_str(), options.port);
     // The port is free again as soon as the life before has ended: this sets SO_REUSEADDR.
-    let listener = TcpListener::bind(place).with_context(|| format!("cannot listen on {place:?}"))?;
+    let listener =
+        TcpListener::bind(place).with_context(|| format!("cannot listen on {place:?}"))?;
     Server::new(store, listener, most_clients())?.run()?;
     // Without this the end would be taken for a crash.
     exit_clean(0)
@@ -58,8 +59,15 @@ fn main() -> anyhow::Result<()> {
 /// As many as there can be files.
 fn most_clients() -> usize {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: maximum, maximum };
-    let files = if setrlimit(Resource::Nofile, raised).is_ok() { maximum } else { current };
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    let files = if setrlimit(Resource::Nofile, raised).is_ok() {
+        maximum
+    } else {
+        current
+    };
     let clients = files.map(|files| usize::try_from(files.saturating_sub(OTHER_FILES)));
     clients.and_then(Result::ok).unwrap_or(usize::MAX)
 }
@@ -87,6 +95,8 @@ impl Options {
 /// `256MiB` in bytes.
 fn bytes(text: &str) -> Option<usize> {
     let units = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("", 0)];
-    let (number, shift) = units.iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, shift)))?;
+    let (number, shift) = units
+        .iter()
+        .find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, shift)))?;
     number.trim().parse::<usize>().ok()?.checked_mul(1 << shift)
 }

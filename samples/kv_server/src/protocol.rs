@@ -62,7 +62,11 @@ pub fn parse(input: &[u8]) -> Result<Option<Request<'_>>, Malformed> {
 fn number(input: &[u8], at: usize, wrong: Malformed) -> Result<Option<(i64, usize)>, Malformed> {
     let rest = input.get(at..).unwrap_or_default();
     let Some(len) = rest.iter().take(MAX_NUMBER).position(|byte| *byte == b'\r') else {
-        return if rest.len() < MAX_NUMBER { Ok(None) } else { Err(wrong) };
+        return if rest.len() < MAX_NUMBER {
+            Ok(None)
+        } else {
+            Err(wrong)
+        };
     };
     match rest.get(len + 1) {
         None => return Ok(None),
@@ -111,13 +115,19 @@ fn words(input: &[u8]) -> Result<Option<Request<'_>>, Malformed> {
 fn line(input: &[u8]) -> Result<Option<Request<'_>>, Malformed> {
     let Some(end) = input.iter().take(MAX_LINE).position(|byte| *byte == b'\n') else {
         let is_open = input.len() < MAX_LINE;
-        return if is_open { Ok(None) } else { Err(Malformed::Line) };
+        return if is_open {
+            Ok(None)
+        } else {
+            Err(Malformed::Line)
+        };
     };
     let line = &input[..end];
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let len = end + 1;
     if !line.iter().any(|byte| matches!(byte, b'"' | b'\'')) {
-        let words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+        let words = line
+            .split(u8::is_ascii_whitespace)
+            .filter(|word| !word.is_empty());
         let words = words.map(Cow::Borrowed).collect();
         return Ok(Some(Request { words, len }));
     }
@@ -179,7 +189,13 @@ impl Answers<'_> {
     fn line(&mut self, sign: u8, text: &[u8]) {
         self.0.push(sign);
         // A line must not be ended by what a client has sent.
-        let shown = text.iter().map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { *byte });
+        let shown = text.iter().map(|byte| {
+            if matches!(byte, b'\r' | b'\n') {
+                b' '
+            } else {
+                *byte
+            }
+        });
         self.0.extend(shown);
         self.0.extend(b"\r\n");
     }
@@ -249,7 +265,10 @@ mod tests {
         assert_eq!(words_of(b"SET  a \t b\r\n"), ["SET", "a", "b"]);
         assert_eq!(words_of(b"PING\n"), ["PING"]);
         assert!(words_of(b"\r\n").is_empty());
-        assert_eq!(words_of(b"a \"b \\x41\\n\\\"\" 'c\\' d'\n"), ["a", "b A\n\"", "c' d"]);
+        assert_eq!(
+            words_of(b"a \"b \\x41\\n\\\"\" 'c\\' d'\n"),
+            ["a", "b A\n\"", "c' d"]
+        );
         assert_eq!(parse(b"a \"b\r\n"), Err(Malformed::Quotes));
         assert_eq!(parse(b"a \"b\"c\r\n"), Err(Malformed::Quotes));
     }
@@ -258,12 +277,30 @@ mod tests {
     fn what_is_malformed_is_told_as_redis_tells_it() {
         let told = |input: &[u8]| parse(input).unwrap_err().to_string();
         assert_eq!(told(b"*x\r\n"), "Protocol error: invalid multibulk length");
-        assert_eq!(told(b"*16385\r\n"), "Protocol error: invalid multibulk length");
-        assert_eq!(told(b"*1\r\n$-1\r\n"), "Protocol error: invalid bulk length");
-        assert_eq!(told(b"*1\r\n$16777217\r\n"), "Protocol error: invalid bulk length");
-        assert_eq!(told(b"*1\r\n$1\r\nabc"), "Protocol error: invalid bulk length");
-        assert_eq!(told(b"*1\r\n:1\r\n"), "Protocol error: expected '$', got ':'");
-        assert_eq!(told(&vec![b'a'; MAX_LINE]), "Protocol error: too big inline request");
+        assert_eq!(
+            told(b"*16385\r\n"),
+            "Protocol error: invalid multibulk length"
+        );
+        assert_eq!(
+            told(b"*1\r\n$-1\r\n"),
+            "Protocol error: invalid bulk length"
+        );
+        assert_eq!(
+            told(b"*1\r\n$16777217\r\n"),
+            "Protocol error: invalid bulk length"
+        );
+        assert_eq!(
+            told(b"*1\r\n$1\r\nabc"),
+            "Protocol error: invalid bulk length"
+        );
+        assert_eq!(
+            told(b"*1\r\n:1\r\n"),
+            "Protocol error: expected '$', got ':'"
+        );
+        assert_eq!(
+            told(&vec![b'a'; MAX_LINE]),
+            "Protocol error: too big inline request"
+        );
         let digits = [b"*".as_slice(), &[b'1'; MAX_NUMBER]].concat();
         assert_eq!(told(&digits), "Protocol error: invalid multibulk length");
     }

@@ -56,7 +56,12 @@ impl Server {
     pub fn new(store: Store, listener: TcpListener, most: usize) -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         listener.set_nonblocking(true)?;
-        epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
+        epoll::add(
+            &epoll,
+            &listener,
+            EventData::new_u64(LISTENER),
+            EventFlags::IN,
+        )?;
         Ok(Self {
             store,
             epoll,
@@ -103,7 +108,9 @@ impl Server {
             self.newest += 1;
             let (number, interest) = (self.newest, EventFlags::IN);
             // An answer goes out at once, not when more has come together.
-            let set_up = stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true));
+            let set_up = stream
+                .set_nonblocking(true)
+                .and_then(|()| stream.set_nodelay(true));
             let added = epoll::add(&self.epoll, &stream, EventData::new_u64(number), interest);
             if set_up.is_ok() && added.is_ok() {
                 self.clients.insert(number, Client::new(stream, interest));
@@ -116,13 +123,19 @@ impl Server {
         let Some(client) = self.clients.get_mut(&number) else {
             return Next::GoOn;
         };
-        let next = client.turn(&mut self.store, &mut self.buffer).unwrap_or(Next::Close);
+        let next = client
+            .turn(&mut self.store, &mut self.buffer)
+            .unwrap_or(Next::Close);
         let stays = next == Next::GoOn && client.look_for(&self.epoll, number).is_ok();
         if !stays {
             // Its fd is closed with it, and epoll forgets it.
             self.clients.remove(&number);
         }
-        if next == Next::End { Next::End } else { Next::GoOn }
+        if next == Next::End {
+            Next::End
+        } else {
+            Next::GoOn
+        }
     }
 }
 
@@ -210,7 +223,9 @@ impl Client {
 
     /// Whether more may come in: not while answers wait, nor when it is about to go.
     fn reads(&self) -> bool {
-        !self.closing && self.output.len() - self.sent < MAX_WAITING && self.input.len() <= MAX_REQUEST + READ
+        !self.closing
+            && self.output.len() - self.sent < MAX_WAITING
+            && self.input.len() <= MAX_REQUEST + READ
     }
 
     /// Tells epoll what the client waits for.

@@ -93,7 +93,10 @@ pub struct Store {
 impl Item {
     /// One whose key and value are in it, if they fit.
     pub fn short(key: &[u8], value: &[u8], expires: u64) -> Option<Self> {
-        let end = key.len().checked_add(value.len()).filter(|end| *end <= SHORT)?;
+        let end = key
+            .len()
+            .checked_add(value.len())
+            .filter(|end| *end <= SHORT)?;
         let mut item = Self::long((key.len(), value.len()), 0, expires)?;
         item.short[..key.len()].copy_from_slice(key);
         item.short[key.len()..end].copy_from_slice(value);
@@ -143,7 +146,10 @@ impl Store {
         // A quarter of the memory each, to begin with; whichever is full first takes more. Maps count in powers of two,
         // and keep one place to spare.
         let fits = |entry: usize| (1 << (size / 4 / (entry + OVERHEAD)).max(2).ilog2()) - 1;
-        let (items, pieces) = (size_of::<Digest>() + size_of::<Item>(), size_of::<Digest>() + PIECE);
+        let (items, pieces) = (
+            size_of::<Digest>() + size_of::<Item>(),
+            size_of::<Digest>() + PIECE,
+        );
         let mut store = Self {
             items: Map::open(part("items"), fits(items))?,
             objects: Objects::open(part("pieces"), fits(pieces))?,
@@ -183,7 +189,11 @@ impl Store {
         let Some(item) = self.items.get(&digest).filter(|item| !item.is_reserved()) else {
             return Ok((digest, None));
         };
-        if self.key_of(item) == Some(key) { Ok((digest, Some(item))) } else { Err(StoreError::Collision) }
+        if self.key_of(item) == Some(key) {
+            Ok((digest, Some(item)))
+        } else {
+            Err(StoreError::Collision)
+        }
     }
 
     fn key_of<'a>(&'a self, item: &'a Item) -> Option<&'a [u8]> {

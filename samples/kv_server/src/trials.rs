@@ -110,7 +110,9 @@ fn h32_a_batch_happens_as_a_whole_whenever_the_life_ends() {
     trial("another one", &set(keys[0], b"2"));
     trial("a long value", &set(keys[1], &long));
     trial("a longer one", &set(keys[1], &longer));
-    trial("when it ends", &|store| assert!(store.expire(keys[1], 1 << 60, 0).unwrap()));
+    trial("when it ends", &|store| {
+        assert!(store.expire(keys[1], 1 << 60, 0).unwrap())
+    });
     let changes = [
         Change::set(keys[0], &long, 0),
         Change::set(keys[1], b"3", 0),
@@ -118,7 +120,12 @@ fn h32_a_batch_happens_as_a_whole_whenever_the_life_ends() {
     ];
     trial("three at once", &|store| store.change(&changes).unwrap());
     trial("two of them removed", &|store| {
-        assert_eq!(store.remove(&[keys[0], keys[1], keys[1], keys[3]], 0).unwrap(), 2);
+        assert_eq!(
+            store
+                .remove(&[keys[0], keys[1], keys[1], keys[3]], 0)
+                .unwrap(),
+            2
+        );
     });
     trial("a long value again", &set(keys[3], &long));
     trial("everything removed", &|store| store.clear().unwrap());
@@ -143,7 +150,10 @@ fn a_batch_that_does_not_fit_leaves_nothing_behind() {
     let all: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
     let before = contents(&store, &all);
     assert_eq!((before.0.len(), before.1), (all.len(), all.len()));
-    let two = [Change::set(b"new", b"x", 0), Change::set(b"large", &large, 0)];
+    let two = [
+        Change::set(b"new", b"x", 0),
+        Change::set(b"large", &large, 0),
+    ];
     assert!(matches!(store.change(&two), Err(StoreError::Full)));
     assert_eq!(contents(&store, &all), before);
     assert_eq!(contents(&open(&words).unwrap(), &all), before);
@@ -165,7 +175,10 @@ fn what_is_over_makes_room_when_it_is_swept() {
     assert!(store.sweep(5000).unwrap() && !store.sweep(5500).unwrap());
     assert_eq!((store.len(), store.objects.pieces()), (1, 1));
     let key = vec![b'k'; MAX_KEY + 1];
-    assert!(matches!(store.set(&key, b"1", 0), Err(StoreError::LongKey(_))));
+    assert!(matches!(
+        store.set(&key, b"1", 0),
+        Err(StoreError::LongKey(_))
+    ));
     store.set(&key[1..], &long, 0).unwrap();
     assert_eq!(store.get(&key[1..], 0).unwrap().bytes, long);
     assert!(store.get(&key[2..], 0).is_none());
