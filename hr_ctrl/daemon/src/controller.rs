@@ -43,12 +43,11 @@ const ACTOR_FDS: u64 = 12;
 pub fn main(args: &[String], factory: InterpreterFactory) -> i32 {
     // The first life has the starter's ear.
     let mut status = inherited::take(nucleus::STATUS_FD).ok().map(File::from);
-    let first_life = args.get(1).is_none_or(|life| life == "0");
     let result = prepare().and_then(|inherited| {
         // A thread that cannot be had later is a panic.
         room::try_out().map_err(|error| error.to_string())?;
         let system = actix_rt::System::new();
-        system.block_on(run(inherited, first_life, factory, &mut status))
+        system.block_on(run(inherited, Before::of(args), factory, &mut status))
     });
     match result {
         Ok(()) => 0,
@@ -58,6 +57,23 @@ pub fn main(args: &[String], factory: InterpreterFactory) -> i32 {
                 let _ = writeln!(status, "{why}");
             }
             room::try_out().map_or(room::NO_ROOM, |()| 1)
+        }
+    }
+}
+
+/// What nucleus says of the life of hr_ctrl before.
+struct Before {
+    /// There was none.
+    is_first: bool,
+    /// How it ended.
+    end: String,
+}
+
+impl Before {
+    fn of(args: &[String]) -> Self {
+        Self {
+            is_first: args.get(1).is_none_or(|life| life == "0"),
+            end: args.get(3).cloned().unwrap_or_default(),
         }
     }
 }
@@ -120,7 +136,7 @@ fn read_boot(boot: OwnedFd) -> io::Result<BootRecord> {
 
 async fn run(
     inherited: Inherited,
-    first_life: bool,
+    before: Before,
     factory: InterpreterFactory,
     status: &mut Option<File>,
 ) -> Result<(), String> {
@@ -131,6 +147,7 @@ async fn run(
         kept,
         _lock,
     } = inherited;
+    let first_life = before.is_first;
     let boot = Arc::new(boot);
     let output = Output::start(boot.tunables.console.log_size);
     let link = nucleus.duplicate().map_err(|error| error.to_string())?;
@@ -163,7 +180,8 @@ async fn run(
         Some(adopted) => {
             let lives = adopted.lives;
             output.say(format!(
-                "HR_CTRL: hr_ctrl had ended and was started again; {lives} lives go on"
+                "HR_CTRL: hr_ctrl had ended ({}) and was started again; {lives} lives go on",
+                before.end
             ));
             let from = adopted.ini_line;
             Some(actix_rt::spawn(start(
@@ -175,7 +193,10 @@ async fn run(
         None if is_fresh => Some(actix_rt::spawn(start(site, hr_ctrl, IniMode::Start))),
         None => {
             if !first_life {
-                output.say("HR_CTRL: hr_ctrl had ended and was started again: site restart");
+                output.say(format!(
+                    "HR_CTRL: hr_ctrl had ended ({}) and was started again: site restart",
+                    before.end
+                ));
             }
             None
         }

@@ -68,6 +68,8 @@ struct Nucleus {
     /// Somebody has asked for the end of the site.
     halt: bool,
     deaths: Deaths,
+    /// How the last life of hr_ctrl ended, for the line that the next one says.
+    last_end: String,
     life: u32,
 }
 
@@ -135,6 +137,7 @@ impl Nucleus {
             served: false,
             halt: false,
             deaths: Deaths::default(),
+            last_end: String::new(),
             life: 0,
         })
     }
@@ -147,6 +150,11 @@ impl Nucleus {
                 break 1;
             };
             self.keep_until_it_ends(&mut hr_ctrl)?;
+            self.last_end = match hr_ctrl.status {
+                _ if hr_ctrl.hung => "it did not answer".to_owned(),
+                Some(status) => status.to_string(),
+                None => String::new(),
+            };
             // Nobody waits for a site that never served: its starter has been told why.
             let ended = hr_ctrl.said_ended || (first && !self.served);
             let next = if ended {
@@ -205,6 +213,7 @@ impl Nucleus {
             "hr_ctrl".to_owned(),
             self.life.to_string(),
             self.site.clone(),
+            self.last_end.clone(),
         ]
         .map(|arg| CString::new(arg).unwrap_or_default());
         let envp = std::env::vars()

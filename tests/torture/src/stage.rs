@@ -26,7 +26,7 @@ use crate::record::{NO_LIFE, Record, Word, command};
 /// Badness never restarts the site by itself; a silent controller is ended soon.
 const CONFIG: &str = r#"(
     pmm: (ram_bank_size: "64MiB", max_blocks: 512),
-    hr_ctrl: (max_badness: 1000000000, answer_timeout: "3s"),
+    hr_ctrl: (max_badness: 1000000000, answer_timeout: "8s"),
     console: (log_size: "16KiB"),
 )"#;
 /// Ports for actors that listen, below those that the kernel chooses from.
