@@ -26,8 +26,8 @@ pub enum Next {
 #[non_exhaustive]
 pub enum CommandError {
     /// There is none of that name.
-    #[error("ERR unknown command '{0}'")]
-    Unknown(String),
+    #[error("ERR unknown command '{0}', with args beginning with: {1}")]
+    Unknown(String, String),
     /// It takes more words, or fewer.
     #[error("ERR wrong number of arguments for '{0}' command")]
     Words(String),
@@ -40,6 +40,9 @@ pub enum CommandError {
     /// A counter's end.
     #[error("ERR increment or decrement would overflow")]
     Overflow,
+    /// The one step down that has no step up.
+    #[error("ERR decrement would overflow")]
+    Decrement,
     /// A moment that cannot be.
     #[error("ERR invalid expire time in '{0}' command")]
     Expire(&'static str),
@@ -77,16 +80,20 @@ pub fn execute(store: &mut Store, words: &Words, answers: &mut Answers) -> Next 
     let Some((name, rest)) = words.split_first() else {
         return Next::GoOn;
     };
-    let name = String::from_utf8_lossy(name).to_ascii_uppercase();
+    let given = String::from_utf8_lossy(name);
     let begin = answers.0.len();
-    match dispatch(store, &name, rest, answers) {
-        Ok(next) => next,
-        Err(error) => {
-            answers.0.truncate(begin);
-            answers.error(&error.to_string());
-            Next::GoOn
-        }
-    }
+    let done = match dispatch(store, &given.to_ascii_uppercase(), rest, answers) {
+        Err(CommandError::Unknown(_, shown)) => Err(CommandError::Unknown(
+            given.chars().take(SHOWN).collect(),
+            shown,
+        )),
+        done => done,
+    };
+    done.unwrap_or_else(|error| {
+        answers.0.truncate(begin);
+        answers.error(&error.to_string());
+        Next::GoOn
+    })
 }
 
 fn dispatch(
@@ -139,7 +146,7 @@ fn dispatch(
         ("DECR", [key]) => answers.number(add(store, key, -1, now)?),
         ("INCRBY", [key, by]) => answers.number(add(store, key, number(by)?, now)?),
         ("DECRBY", [key, by]) => {
-            let by = number(by)?.checked_neg().ok_or(CommandError::Overflow)?;
+            let by = number(by)?.checked_neg().ok_or(CommandError::Decrement)?;
             answers.number(add(store, key, by, now)?);
         }
         ("EXPIRE", [key, time]) => answers.number(expire(store, key, (time, 1000, "expire"), now)?),
@@ -183,10 +190,20 @@ fn about_connections(
         }
         ("SHUTDOWN", _) => return Ok(Next::End),
         _ if KNOWN.contains(&name) => return Err(CommandError::Words(name.to_ascii_lowercase())),
-        _ => return Err(CommandError::Unknown(name.chars().take(128).collect())),
+        _ => {
+            let shown = words.iter().take(SHOWN_WORDS).map(|word| {
+                let word = String::from_utf8_lossy(&word[..word.len().min(SHOWN)]);
+                format!("'{word}' ")
+            });
+            return Err(CommandError::Unknown(name.to_owned(), shown.collect()));
+        }
     }
     Ok(Next::GoOn)
 }
+
+/// How much of an unknown command is told: letters of a word, and words.
+const SHOWN: usize = 128;
+const SHOWN_WORDS: usize = 8;
 
 /// Those that there are with another number of words.
 const KNOWN: &[&str] = &[

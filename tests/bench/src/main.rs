@@ -7,6 +7,7 @@
 
 mod cost;
 mod curve;
+mod data;
 mod flat;
 mod fleet;
 mod goals;
@@ -14,6 +15,7 @@ mod group;
 mod heap;
 mod heat;
 mod interrupt;
+mod kv;
 mod lane;
 mod machine;
 mod memory;
@@ -81,6 +83,10 @@ enum Part {
     Peers,
     /// Supervisor actors, and those of other libraries.
     Supervise,
+    /// A map in persistent memory beside a plain one.
+    Data,
+    /// The sample key-value server beside redis-server, with and without crashes.
+    Kv,
     /// Whether anything grows over 100,000 restarts.
     Flat,
     /// Everything, in this order.
@@ -133,7 +139,7 @@ fn measure(
     (programs_dir, dir): (&Path, &Path),
     report: &mut Report,
 ) -> Result<()> {
-    let parts: [(Part, Run); 9] = [
+    let parts: [(Part, Run); 11] = [
         (Part::Restart, restart::run),
         (Part::Group, group::run),
         (Part::Memory, memory::run),
@@ -142,6 +148,8 @@ fn measure(
         (Part::Heap, heap::run),
         (Part::Peers, peers::run),
         (Part::Supervise, supervise::run),
+        (Part::Data, data::run),
+        (Part::Kv, kv::run),
         (Part::Flat, flat::run),
     ];
     let programs = Programs::build(programs_dir)?;

@@ -41,6 +41,8 @@ pub struct Programs {
     pub rust: PathBuf,
     /// The actor that measures persistent memory.
     pub pmm: PathBuf,
+    /// The sample key-value server.
+    pub kv: PathBuf,
     /// The actor in Python: interpreter and script.
     pub python: Option<(PathBuf, PathBuf)>,
     /// Whether the Python actor can take a warm image: libhr.so is there.
@@ -63,7 +65,7 @@ impl Programs {
             let path = beside.join(name);
             ensure!(
                 path.is_file(),
-                "{} is missing: cargo build --release -p c_init -p refrain-bench",
+                "{} is missing: cargo build --release -p c_init -p kv_server -p refrain-bench",
                 path.display()
             );
             Ok(path)
@@ -89,6 +91,7 @@ impl Programs {
             idle: compile(dir, "idle", "idle", &[])?,
             rust: program("bench_actor")?,
             pmm: program("bench_pmm")?,
+            kv: program("kv_server")?,
             python,
             warm,
             c_init: program("c_init")?,
@@ -116,6 +119,8 @@ fn built() -> Result<PathBuf> {
                 "refrain-bench",
                 "-p",
                 "refrain-capi",
+                "-p",
+                "kv_server",
                 "--target-dir",
             ])
             .arg(target)

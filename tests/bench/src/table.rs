@@ -127,7 +127,9 @@ fn goals(report: &Report) -> Table {
 }
 
 fn number(value: f64) -> String {
-    if value.abs() < 100.0 {
+    if value.abs() < 1.0 {
+        format!("{value:.3}")
+    } else if value.abs() < 100.0 {
         format!("{value:.1}")
     } else {
         format!("{value:.0}")
