@@ -10,7 +10,7 @@
 //! | --- | --- |
 //! | `REFRAIN_STORM` | how many crashes `storm.rs` makes, 10,000 if unset |
 //! | `REFRAIN_CONTROLLER_KILLS` | how often `adoption.rs` kills hr_ctrl, 60 if unset |
-//! | `REFRAIN_KV_CRASHES` | how often `kv_server.rs` crashes the server, 60 if unset |
+//! | `REFRAIN_KV_CRASHES` | how often `kv_server` crashes the server, 60 if unset |
 //! | `REFRAIN_CHAOS`, `SEED` | how many random steps `chaos.rs` takes, and which ones |
 //! | `REFRAIN_TESTS_PREBUILT` | set: the programs under test are built already |
 

@@ -1,7 +1,7 @@
 //! A client of Redis's protocol, for the tests and the benchmark of `samples/kv_server`.
 //!
-//! It sends requests and reads answers, and knows nothing of what they mean. It must never hide that a connection broke: which
-//! answers had come in before is what its users are about.
+//! It sends requests and reads answers, and knows nothing of what they mean. It must never hide that a connection
+//! broke: which answers had come in before is what its users are about.
 
 use std::io::{self, BufRead, BufReader, Error, Read, Write};
 use std::net::TcpStream;

@@ -1,18 +1,19 @@
 //! Several changes at once: all of them, or none, whenever the life ends.
 //!
-//! Called by `store.rs`. A journal in one cell says how far a batch has come; objects hold the new values and the record of what is
-//! to be done. Each step below is one operation of one structure, or is taken back or done again as a whole.
+//! Called by `store.rs`. A journal in one cell says how far a batch has come; objects hold the new values and the
+//! record of what is to be done. Each step below is one operation of one structure, or is taken back or done again
+//! as a whole.
 //!
 //! | phase | what is done in it | after a crash in it |
 //! | --- | --- | --- |
 //! | idle | nothing | nothing |
 //! | preparing | objects with long values and the record are written | they are freed |
-//! | reserving | keys that are new get a place in the map, not visible to clients | the places and the objects are freed |
+//! | reserving | keys that are new get a place in the map, hidden from clients | the places and the objects are freed |
 //! | committed | each item is put or removed, its old object freed; at last the record | the same, from the begin |
 //! | clearing | everything is removed | the same |
 //!
-//! The step to *committed* is one store: before it none of the changes have happened, after it all have. Nothing behind it can
-//! fail: each item has its place. It must never free an object that an item may still point at.
+//! The step to *committed* is one store: before it none of the changes have happened, after it all have. Nothing
+//! behind it can fail: each item has its place. It must never free an object that an item may still point at.
 
 use std::collections::HashSet;
 

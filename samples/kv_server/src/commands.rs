@@ -1,7 +1,8 @@
 //! The commands: what each does with the store, and what it answers.
 //!
-//! Called by the server for each request, one at a time. An answer is written when the store has changed and not before: what a
-//! client was told is there after a crash. Answers and errors are Redis's, to the letter where clients look at them.
+//! Called by the server for each request, one at a time. An answer is written when the store has changed and not
+//! before: what a client was told is there after a crash. Answers and errors are Redis's, to the letter where
+//! clients look at them.
 
 use std::borrow::Cow;
 use std::time::{SystemTime, UNIX_EPOCH};

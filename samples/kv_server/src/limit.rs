@@ -1,7 +1,7 @@
 //! A limit on what structures take of the bank: `--size`.
 //!
-//! Called by `store.rs` when it opens them. It must never count a block twice: structures ask for those that they have again
-//! when they are opened.
+//! Called by `store.rs` when it opens them. It must never count a block twice: structures ask for those that they
+//! have again when they are opened.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;

@@ -1,7 +1,8 @@
 //! A key-value server that speaks Redis's protocol and loses no acknowledged write when it crashes.
 //!
-//! Run it as a restartable actor; `README.md` beside the sources shows how, and what it costs. Its data is in persistent
-//! memory of its restart group: every life opens what the one before it left, whatever that one was doing when it ended.
+//! Run it as a restartable actor; `README.md` beside the sources shows how, and what it costs. Its data is in
+//! persistent memory of its restart group: every life opens what the one before it left, whatever that one was
+//! doing when it ended.
 //!
 //! | module | what it is for |
 //! | --- | --- |

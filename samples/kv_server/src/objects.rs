@@ -1,8 +1,9 @@
 //! Objects: bytes of any length, in pieces that a map keeps by number.
 //!
-//! Used by `store.rs` for what is too long for an item, and by `batch.rs` for its record. An object that is being written does
-//! not count yet, and one that is being freed does not count any more: whoever writes or frees sees to that. Its pieces are put in
-//! order and taken in the opposite one, so that whatever a crash leaves of it has no gap, and `free` finds all of it.
+//! Used by `store.rs` for what is too long for an item, and by `batch.rs` for its record. An object that is being
+//! written does not count yet, and one that is being freed does not count any more: whoever writes or frees sees
+//! to that. Its pieces are put in order and taken in the opposite one, so that whatever a crash leaves of it has
+//! no gap, and `free` finds all of it.
 
 use std::ops::Range;
 

@@ -1,7 +1,7 @@
 //! Redis's protocol, version 2: bytes to requests, answers to bytes.
 //!
-//! Called by the server with whatever has come in so far. Pure: no socket, no store. It must never take a length from the
-//! wire for granted, nor hold on to more than [`MAX_REQUEST`] bytes of one request.
+//! Called by the server with whatever has come in so far. Pure: no socket, no store. It must never take a length
+//! from the wire for granted, nor hold on to more than [`MAX_REQUEST`] bytes of one request.
 //! Source: <https://redis.io/docs/latest/develop/reference/protocol-spec/>.
 
 use std::borrow::Cow;

@@ -1,8 +1,9 @@
 //! The event loop: connections in, requests executed, answers out.
 //!
-//! Called by `main.rs`, and returns when a client has said SHUTDOWN. One thread, because a life with one thread is restarted the
-//! fastest way there is, and because commands are executed one at a time anyway. Everything here is gone with the life:
-//! clients connect again. It must never block on one client, nor keep more for it than the limits below.
+//! Called by `main.rs`, and returns when a client has said SHUTDOWN. One thread, because a life with one thread is
+//! restarted the fastest way there is, and because commands are executed one at a time anyway. Everything here is
+//! gone with the life: clients connect again. It must never block on one client, nor keep more for it than the
+//! limits below.
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
@@ -96,8 +97,8 @@ impl Server {
         }
     }
 
-    /// Takes those who have connected. One that cannot be taken has gone already, or there is no fd for it; then there is room
-    /// when another one goes.
+    /// Takes those who have connected. One that cannot be taken has gone already, or there is no fd for it; then
+    /// there is room when another one goes.
     fn accept(&mut self) {
         while let Ok((mut stream, _)) = self.listener.accept() {
             if self.clients.len() >= self.most {

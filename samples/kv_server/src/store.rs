@@ -1,9 +1,10 @@
 //! The data: keys and values of any length in structures of persistent memory.
 //!
-//! Called by `commands.rs`. A map keeps an [`Item`] for each key, by a digest of the key: what expires when, and key and value
-//! themselves where they are short. A change of one such item is one operation of the map, and that is atomic at every
-//! instruction (SPEC H32). Longer values are in the pieces of `objects.rs`; whatever takes more than one operation of a map goes
-//! through the journal of `batch.rs`. When a call here returns, the change has happened: nothing is left to be flushed.
+//! Called by `commands.rs`. A map keeps an [`Item`] for each key, by a digest of the key: what expires when, and
+//! key and value themselves where they are short. A change of one such item is one operation of the map, and that
+//! is atomic at every instruction (SPEC H32). Longer values are in the pieces of `objects.rs`; whatever takes more
+//! than one operation of a map goes through the journal of `batch.rs`. When a call here returns, the change has
+//! happened: nothing is left to be flushed.
 //!
 //! It must never change what an item points at while the item counts.
 
@@ -132,8 +133,8 @@ impl Item {
 }
 
 impl Store {
-    /// Opens the store, or makes an empty one; `blocks` gives the blocks of a structure by its name. It takes up to `size`
-    /// bytes. What a crash has left half done is finished or taken back.
+    /// Opens the store, or makes an empty one; `blocks` gives the blocks of a structure by its name. It takes up
+    /// to `size` bytes. What a crash has left half done is finished or taken back.
     ///
     /// # Errors
     /// That of opening one of its structures; [`StoreError::Damaged`].
@@ -280,8 +281,8 @@ impl Store {
         Ok(true)
     }
 
-    /// Removes what is over at the moment `now`. It looks at every key for that, so it does so once in [`SWEEP_MS`]; answers
-    /// whether it did.
+    /// Removes what is over at the moment `now`. It looks at every key for that, so it does so once in
+    /// [`SWEEP_MS`]; answers whether it did.
     ///
     /// # Errors
     /// [`StoreError`].

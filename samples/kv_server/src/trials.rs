@@ -1,5 +1,5 @@
-//! The store tried: a crash after every instruction of what takes more than one operation, and random sequences against a
-//! plain map, with lives that end in between. No site: the blocks are in a memfd.
+//! The store tried: a crash after every instruction of what takes more than one operation, and random sequences
+//! against a plain map, with lives that end in between. No site: the blocks are in a memfd.
 #![allow(clippy::unwrap_used)] // in the helpers of tests, too
 
 use std::collections::BTreeMap;

@@ -1,5 +1,5 @@
-//! `data`: what it costs that a `Map` in persistent memory is never torn, against the standard library's hash map with a fast
-//! hasher, and how long it takes to open one again. Both in this program, in turn, without a site.
+//! `data`: what it costs that a `Map` in persistent memory is never torn, against the standard library's hash map
+//! with a fast hasher, and how long it takes to open one again. Both in this program, in turn, without a site.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};

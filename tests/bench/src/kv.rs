@@ -1,5 +1,5 @@
-//! `kv`: the sample key-value server beside redis-server, driven by redis-benchmark, and what crashes cost it: how long it is
-//! away, and how many writes a second are acknowledged all the same.
+//! `kv`: the sample key-value server beside redis-server, driven by redis-benchmark, and what crashes cost it: how
+//! long it is away, and how many writes a second are acknowledged all the same.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -173,8 +173,8 @@ fn connect(port: u16) -> Result<Client> {
     bail!("nobody answers on port {port}")
 }
 
-/// One client writes for so long, while the server is killed again and again. Answers how many writes were acknowledged, and how
-/// long each time there was no answer, in microseconds.
+/// One client writes for so long, while the server is killed again and again. Answers how many writes were
+/// acknowledged, and how long each time there was no answer, in microseconds.
 fn with_crashes(port: u16, time: Duration, gap: Option<Duration>) -> Result<(f64, Vec<f64>)> {
     let request: Vec<u8> = (0..AT_ONCE)
         .flat_map(|key| encode(&["SET", &format!("key {key}"), "value"]))
