@@ -182,7 +182,8 @@ fn with_crashes(port: u16, time: Duration, gap: Option<Duration>) -> Result<(f64
     let (begun, stop) = (Instant::now(), AtomicBool::new(false));
     let progress = Progress::new(&format!("{PART}, {gap:?} between crashes"), 1);
     let result = thread::scope(|scope| {
-        let killer = gap.map(|gap| scope.spawn(|| kill_every(port, gap, &stop)));
+        let stop = &stop;
+        let killer = gap.map(|gap| scope.spawn(move || kill_every(port, gap, stop)));
         let written = (|| {
             let mut client = connect(port)?;
             let (mut writes, mut away, mut answered) = (0.0, Vec::new(), Instant::now());
