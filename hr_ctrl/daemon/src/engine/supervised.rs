@@ -90,6 +90,12 @@ impl Supervised {
             .is_some_and(|own| own.shared.no() == life)
     }
 
+    /// The capability of its life, if that has this aid.
+    pub(super) fn capability_of(&self, aid: Aid) -> Option<Capability> {
+        let told = self.life.as_ref()?.credentials;
+        (told.aid == aid).then_some(told.capability)
+    }
+
     /// Its row of `aps`.
     pub(super) fn info(&self, view: &ActorView<'_>) -> ActorInfo {
         let life = self.life.as_ref();

@@ -33,6 +33,11 @@ impl Engine {
         let mut lives = self.actors.values().filter_map(|it| it.life.as_ref());
         let life = lives.find(|life| life.aid == aid && !life.ended);
         life.map(|life| life.capability)
+            .or_else(|| {
+                self.supervised
+                    .values()
+                    .find_map(|it| it.capability_of(aid))
+            })
             .ok_or(Refusal::NoSuchAid { aid, stale: true })
     }
 
