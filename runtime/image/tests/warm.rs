@@ -214,7 +214,12 @@ fn h34_the_template_is_the_lifes_sibling_and_holds_nothing_of_it() {
         life.pidfd.send_signal(Signal::KILL).unwrap();
         actor.finish(life);
     }
-    assert_eq!(open(), 5);
+    // It tells of an end before it lets go of what it held for that child.
+    let begun = std::time::Instant::now();
+    while open() != 5 {
+        assert!(begun.elapsed().as_secs() < 30, "{} are open", open());
+        std::thread::yield_now();
+    }
 }
 
 #[test]
