@@ -215,11 +215,7 @@ fn h34_the_template_is_the_lifes_sibling_and_holds_nothing_of_it() {
         actor.finish(life);
     }
     // It tells of an end before it lets go of what it held for that child.
-    let begun = std::time::Instant::now();
-    while open() != 5 {
-        assert!(begun.elapsed().as_secs() < 30, "{} are open", open());
-        std::thread::yield_now();
-    }
+    support::until("what it held to be let go of", || open() == 5);
 }
 
 #[test]
