@@ -218,6 +218,8 @@ fn run_stopped(operation: impl FnOnce()) -> ! {
     let traced = unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) };
     STEPPED.store(true, Ordering::Relaxed);
     let mut code = PANICKED;
+    // A backtrace is hundreds of millions of instructions; that it panicked is what the parent is told.
+    std::panic::set_hook(Box::new(|_| {}));
     if traced == 0 {
         // SAFETY: stops this child until its tracer lets it go on.
         unsafe { libc::raise(libc::SIGSTOP) };
