@@ -290,8 +290,13 @@ impl Incoming {
                 Ok(None)
             };
         }
-        let message = serde_json::from_slice(&self.line)
-            .map_err(|error| io::Error::other(format!("not a request of this protocol: {error}")));
+        // What the parser says repeats what the client has sent, which may steer a terminal.
+        let message = serde_json::from_slice(&self.line).map_err(|error| {
+            let column = error.column();
+            io::Error::other(format!(
+                "not a request of this protocol, at column {column}"
+            ))
+        });
         // One long line is no reason to hold that much for ever.
         self.line = Vec::new();
         message.map(Some)

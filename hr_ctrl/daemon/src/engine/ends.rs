@@ -23,8 +23,9 @@ use crate::containment::Contained;
 use crate::pmm;
 use crate::site::Notice;
 
-/// How often the kernel is asked, a millisecond apart, how an orphaned life ended.
-const LEARN_TRIES: u32 = 100;
+/// How often the kernel is asked how an orphaned life ended: a millisecond apart at first, then twenty.
+const LEARN_TRIES: u32 = 500;
+const QUICK_TRIES: u32 = 100;
 
 impl Engine {
     /// A pidfd that we watch has become readable: a life's, or a standby's.
@@ -40,7 +41,8 @@ impl Engine {
             .position(|dying| dying.serial == serial)
         {
             let dead = runtime.dying.swap_remove(at);
-            if dead.orphan && runtime.last_pid == Some(dead.pid) {
+            let is_orphan = dead.life_of.is_some_and(|of| of != runtime.generation);
+            if is_orphan && runtime.last_pid == Some(dead.pid) {
                 actix_rt::spawn(learn_end(self.shared(), actor, dead.pid, dead.pidfd));
             }
             return;
@@ -137,6 +139,7 @@ impl Engine {
         let exit_code = life.exit.code();
         // Which of the two notices of an end comes first is the kernel's choice.
         runtime.last_pid = (!life.reaped).then_some(life.pid);
+        runtime.last_pidfd = runtime.last_pid.map(|_| Rc::clone(&life.pidfd));
         let at_ms = clock::now_monotonic_ms();
         let ended = Event::Ended {
             actor,
@@ -223,14 +226,24 @@ impl Engine {
         self.tell_restarts(actor, false);
     }
 
+    /// A template has ended: if it was to report how the last life ended, the kernel is asked instead.
+    pub(super) fn learn_last_end(&mut self, actor: ActorKey) {
+        let engine = self.shared();
+        let Some(runtime) = self.actors.get_mut(&actor) else {
+            return;
+        };
+        if let Some((pid, pidfd)) = runtime.last_pid.zip(runtime.last_pidfd.take()) {
+            actix_rt::spawn(learn_end(engine, actor, pid, pidfd));
+        }
+    }
+
     pub(super) fn gone(&mut self, actor: ActorKey, no: LifeNo) {
         let Some(runtime) = self.actors.get_mut(&actor) else {
             return;
         };
         if let Some(life) = runtime.life.take_if(|life| !life.over) {
             let asked = life.asked.then(|| Rc::clone(&life.pidfd));
-            let orphan = life.generation != runtime.generation;
-            runtime.dying.push(Dying::of_life(life, orphan));
+            runtime.dying.push(Dying::of_life(life));
             if let Some(pidfd) = asked {
                 self.end_later(pidfd);
             }
@@ -361,7 +374,7 @@ impl ActorRuntime {
             how
         });
         if self.last_pid == Some(pid) {
-            self.last_pid = None;
+            (self.last_pid, self.last_pidfd) = (None, None);
         }
         Some(was_clean)
     }
@@ -394,11 +407,19 @@ async fn end_if_stuck(engine: SharedEngine, actor: ActorKey, serial: Serial) {
 /// Asks the kernel how a life ended whose template is gone: nucleus reaps it then, and the kernel
 /// knows from that moment on (since Linux 6.15; before, the cause stays unknown).
 async fn learn_end(engine: SharedEngine, actor: ActorKey, pid: u32, pidfd: Rc<PidFd>) {
-    for _ in 0..LEARN_TRIES {
+    for turn in 0..LEARN_TRIES {
         if let Some(status) = pidfd.exit_info() {
             return engine.borrow_mut().reaped(actor, pid, status);
         }
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        let pause = if turn < QUICK_TRIES { 1 } else { 20 };
+        tokio::time::sleep(Duration::from_millis(pause)).await;
     }
-    engine.borrow_mut().tell_restarts(actor, true);
+    let mut engine = engine.borrow_mut();
+    // What is known is how the life before that one ended.
+    if let Some(runtime) = engine.actors.get_mut(&actor)
+        && runtime.last_pid.take_if(|last| *last == pid).is_some()
+    {
+        (runtime.last_end, runtime.last_status) = (None, None);
+    }
+    engine.tell_restarts(actor, true);
 }

@@ -249,6 +249,7 @@ impl NewRuntime {
             stdio: None,
             last_serial: Serial(0),
             last_pid: None,
+            last_pidfd: None,
             last_end: None,
             last_status: None,
             last_notice: None,

@@ -74,6 +74,8 @@ pub(crate) struct ActorRuntime {
     pub last_serial: Serial,
     /// pid of the life before, whose end may still be reported, and how it ended.
     pub last_pid: Option<u32>,
+    /// Its pidfd: the kernel is asked if nobody reports it.
+    pub last_pidfd: Option<Rc<PidFd>>,
     pub last_end: Option<String>,
     /// What the kernel said of it, where it was the program that ended.
     pub last_status: Option<WaitStatus>,
@@ -194,18 +196,18 @@ pub(crate) struct Dying {
     pub serial: Serial,
     pub pid: u32,
     pub pidfd: Rc<PidFd>,
-    /// A life whose template is gone: the kernel is asked how it ended.
-    pub orphan: bool,
+    /// Of which generation it was, if it was a life: where that template has ended, nobody reports how it did.
+    pub life_of: Option<u32>,
 }
 
 impl Dying {
     /// A life that will run nothing any more.
-    pub fn of_life(life: Life, orphan: bool) -> Self {
+    pub fn of_life(life: Life) -> Self {
         Self {
             serial: life.serial,
             pid: life.pid,
+            life_of: Some(life.generation),
             pidfd: life.pidfd,
-            orphan,
         }
     }
 
@@ -214,8 +216,8 @@ impl Dying {
         Self {
             serial: standby.serial,
             pid: standby.pid,
+            life_of: None,
             pidfd: standby.pidfd,
-            orphan: false,
         }
     }
 }

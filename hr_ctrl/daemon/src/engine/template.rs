@@ -342,6 +342,7 @@ pub(super) async fn listen(
     // kept.
     engine.template_ended(actor, generation);
     engine.let_template_go(actor, generation);
+    engine.learn_last_end(actor);
     engine.halt_if_done();
 }
 
