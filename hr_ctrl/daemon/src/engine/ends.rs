@@ -346,6 +346,8 @@ impl ActorRuntime {
         if current.is_none() && self.last_pid != Some(pid) && !waited_for {
             return None;
         }
+        // An end that is heard of late is told, and is not how the last life ended.
+        let is_last = current.is_some() || self.last_pid == Some(pid);
         let serial = current.map(|life| {
             life.reaped = true;
             life.serial
@@ -354,7 +356,9 @@ impl ActorRuntime {
         let was_clean = serial.is_some_and(|serial| serial.0 == clean);
         let errno = self.control.exec_errno.swap(0, Ordering::Relaxed);
         let status_of_program = (errno == 0).then_some(status);
-        self.last_status = status_of_program;
+        if is_last {
+            self.last_status = status_of_program;
+        }
         if let Some(life) = self.life.as_mut().filter(|life| life.pid == pid) {
             life.exit.status = status_of_program;
         }
@@ -368,11 +372,13 @@ impl ActorRuntime {
             hung.unwrap_or_else(|| self.cause(pid, status, was_clean))
         };
         self.explain_restart(pid, &how);
-        self.last_end = Some(if was_clean {
-            format!("clean, {how}")
-        } else {
-            how
-        });
+        if is_last {
+            self.last_end = Some(if was_clean {
+                format!("clean, {how}")
+            } else {
+                how
+            });
+        }
         if self.last_pid == Some(pid) {
             (self.last_pid, self.last_pidfd) = (None, None);
         }
