@@ -27,6 +27,13 @@ use crate::site::Notice;
 const LEARN_TRIES: u32 = 500;
 const QUICK_TRIES: u32 = 100;
 
+/// How a life ended.
+pub(super) struct Reaped {
+    clean: bool,
+    /// As `aps` shows it.
+    cause: String,
+}
+
 impl Engine {
     /// A pidfd that we watch has become readable: a life's, or a standby's.
     pub(super) fn child_ended(&mut self, actor: ActorKey, serial: Serial) {
@@ -215,13 +222,11 @@ impl Engine {
         let Some(runtime) = self.actors.get_mut(&actor) else {
             return;
         };
-        let clean = runtime.reaped(pid, status);
-        if let (Some(clean), Some(own)) = (clean, self.ledger.own(actor)) {
-            own.set_end(pid, status, clean);
-        }
-        if clean.is_some() {
-            let cause = self.actors.get(&actor).and_then(|r| r.last_end.clone());
-            self.say_ends(actor, Some(pid), cause);
+        if let Some(reaped) = runtime.reaped(pid, status) {
+            if let Some(own) = self.ledger.own(actor) {
+                own.set_end(pid, status, reaped.clean);
+            }
+            self.say_ends(actor, Some(pid), Some(reaped.cause));
         }
         self.tell_restarts(actor, false);
     }
@@ -334,8 +339,8 @@ impl ActorRuntime {
         is_there
     }
 
-    /// The template has reaped `pid`. Answers whether that was a clean end, where it is the end of a life.
-    pub(super) fn reaped(&mut self, pid: u32, status: WaitStatus) -> Option<bool> {
+    /// Somebody has reaped `pid`. Answers how it ended, where it was a life.
+    pub(super) fn reaped(&mut self, pid: u32, status: WaitStatus) -> Option<Reaped> {
         let current = self.life.as_mut().filter(|life| life.pid == pid);
         // Woken by the life before it, it has begun and ended before that was booked.
         if let Some(standby) = self.standby.as_mut().filter(|standby| standby.pid == pid) {
@@ -372,17 +377,21 @@ impl ActorRuntime {
             hung.unwrap_or_else(|| self.cause(pid, status, was_clean))
         };
         self.explain_restart(pid, &how);
+        let cause = if was_clean {
+            format!("clean, {how}")
+        } else {
+            how
+        };
         if is_last {
-            self.last_end = Some(if was_clean {
-                format!("clean, {how}")
-            } else {
-                how
-            });
+            self.last_end = Some(cause.clone());
         }
         if self.last_pid == Some(pid) {
             (self.last_pid, self.last_pidfd) = (None, None);
         }
-        Some(was_clean)
+        Some(Reaped {
+            clean: was_clean,
+            cause,
+        })
     }
 }
 
