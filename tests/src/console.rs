@@ -2,12 +2,12 @@
 //! Called by tests that give several commands in one session or read what comes by itself. A
 //! console on a terminal is the business of the tests in `tests/tests/console.rs`.
 
-use std::io::{Read, Write};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use crate::{Finished, run, wait};
+use crate::{Finished, Site, run, wait};
 
 /// A running program and everything it has printed so far.
 pub struct Console {
@@ -136,5 +136,28 @@ impl Drop for Console {
         // No-ops when the program has ended and was waited for.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+impl Site {
+    /// A console on the site that nobody reads, with the ends of its pipes. It has answered once.
+    ///
+    /// # Panics
+    /// When it does not.
+    #[must_use]
+    pub fn piped_console(&self) -> (Child, ChildStdin, BufReader<ChildStdout>) {
+        let mut command = self.program("c_init");
+        command
+            .env_remove("REFRAIN_SITE")
+            .args(["--site", self.name(), "--connect"]);
+        let mut console = run::spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
+        let mut stdin = console.stdin.take().expect("its stdin is a pipe");
+        let mut reader = BufReader::new(console.stdout.take().expect("its stdout is a pipe"));
+        let mut line = String::new();
+        let said = stdin.write_all(b"echo there\n");
+        said.and_then(|()| reader.read_line(&mut line))
+            .expect("the console is there");
+        assert!(line.contains("there"), "{line}");
+        (console, stdin, reader)
     }
 }

@@ -132,6 +132,26 @@ pub fn exe(pid: u32) -> Option<PathBuf> {
     fs::read_link(format!("/proc/{pid}/exe")).ok()
 }
 
+/// The directory of a process in the hierarchy of version 1 whose controllers are `controller` alone or with
+/// others; `None` where there is none.
+#[must_use]
+pub fn cgroup_of(pid: u32, controller: &str) -> Option<PathBuf> {
+    let text = text(pid, "cgroup");
+    let own = text.lines().find_map(|line| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let is_it = fields.next()?.split(',').any(|word| word == controller);
+        fields.next().filter(|_| is_it)
+    })?;
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let point = mounts.lines().find(|line| {
+        let (_, about) = line.split_once(" - ").unwrap_or_default();
+        let options = about.rsplit(' ').next().unwrap_or_default();
+        about.starts_with("cgroup ") && options.split(',').any(|word| word == controller)
+    })?;
+    let point = point.split(' ').nth(4)?;
+    Some(PathBuf::from(format!("{point}{own}")))
+}
+
 /// Sends a signal.
 ///
 /// # Panics

@@ -5,7 +5,28 @@ use std::cell::RefCell;
 
 use serde_json::Value;
 
-use crate::{Site, wait};
+use crate::{Site, binaries, wait};
+
+/// A file that no test makes.
+pub const NEVER: &str = "/nonexistent/never";
+
+/// Runs a program of this package with these flags of `arun`; nobody looks at what it writes down.
+///
+/// # Panics
+/// When `arun` refuses.
+pub fn runs(site: &Site, flags: &[&str], program: &str, words: &[&str]) {
+    let path = binaries::path(program).display().to_string();
+    let mut all = flags.to_vec();
+    all.extend([path.as_str(), "-"]);
+    all.extend(words);
+    site.arun(all);
+}
+
+/// A file of the site's directory, as a word of a command line.
+#[must_use]
+pub fn path(site: &Site, name: &str) -> String {
+    site.file(name).display().to_string()
+}
 
 impl Site {
     /// How the life of `name` is watched; null when it is not.

@@ -5,25 +5,10 @@ use std::fs;
 use std::time::Duration;
 
 use refrain_tests::programs::{free_port, installed, skipped};
-use refrain_tests::watched::was_well;
-use refrain_tests::{Options, Site, binaries, proc, run, wait};
+use refrain_tests::watched::{NEVER, path, runs, was_well};
+use refrain_tests::{Options, Site, proc, run, wait};
 use rustix::process::Signal;
 use serde_json::Value;
-
-/// A file that no test makes.
-const NEVER: &str = "/nonexistent/never";
-
-fn runs(site: &Site, flags: &[&str], program: &str, words: &[&str]) {
-    let path = binaries::path(program);
-    let mut all = flags.to_vec();
-    all.extend([path.to_str().unwrap(), "-"]);
-    all.extend(words);
-    site.arun(all);
-}
-
-fn path(site: &Site, name: &str) -> String {
-    site.file(name).display().to_string()
-}
 
 #[test]
 fn h34_a_server_that_takes_no_connections_any_more_hangs() {

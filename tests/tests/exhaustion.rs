@@ -7,12 +7,10 @@
 #![allow(clippy::unwrap_used)] // in the helpers of tests, too
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
-use std::process::Stdio;
 
 use refrain_tests::programs::{installed, skipped};
-use refrain_tests::{Options, Row, Site, Tracer, proc, run, wait};
+use refrain_tests::{Options, Row, Site, Tracer, proc, wait};
 use rustix::process::Signal;
 
 /// What makes fds.
@@ -133,15 +131,10 @@ struct PidSpace {
 impl PidSpace {
     /// Moves all processes of the site into it, `None` where there is no such hierarchy.
     fn around(site: &Site) -> Option<Self> {
-        let groups = fs::read_to_string("/proc/self/cgroup").unwrap();
-        let own = groups.lines().find_map(|line| {
-            let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
-            controllers
-                .split(',')
-                .any(|one| one == "pids")
-                .then_some(path)
-        });
-        let base = PathBuf::from(format!("/sys/fs/cgroup/pids{}", own.unwrap_or("/-")));
+        let Some(base) = proc::cgroup_of(std::process::id(), "pids") else {
+            skipped("there is no hierarchy with the controller pids here");
+            return None;
+        };
         let path = base.join(format!("refrain-pid-space-{}", std::process::id()));
         if let Err(error) = fs::create_dir(&path) {
             skipped(&format!(
@@ -215,22 +208,7 @@ fn with_a_full_pid_space_the_actors_go_on_and_what_waits_begins_when_there_is_ro
 #[test]
 fn a_console_that_is_stopped_with_its_pipes_full_holds_up_nobody() {
     let site = Options::new().never_bad().start();
-    let mut command = site.program("c_init");
-    command
-        .env_remove("REFRAIN_SITE")
-        .args(["--site", site.name(), "--connect"]);
-    let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut console = run::spawn(piped);
-    console
-        .stdin
-        .as_mut()
-        .unwrap()
-        .write_all(b"echo there\n")
-        .unwrap();
-    let mut line = String::new();
-    let mut reader = BufReader::new(console.stdout.take().unwrap());
-    reader.read_line(&mut line).unwrap();
-    assert!(line.contains("there"), "{line}");
+    let (mut console, stdin, reader) = site.piped_console();
     proc::kill(console.id(), Signal::STOP);
     let [one, two] = residents(&site);
     let flood = (16_u64 << 20).to_string();
@@ -244,6 +222,6 @@ fn a_console_that_is_stopped_with_its_pipes_full_holds_up_nobody() {
     assert_ne!(site.runs("one", 10).pid(), one.pid());
     assert_eq!(site.runs("two", 0).pid(), two.pid());
     proc::kill(console.id(), Signal::CONT);
-    drop((console.stdin.take(), reader));
+    drop((stdin, reader));
     console.wait().unwrap();
 }

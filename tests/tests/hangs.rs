@@ -6,25 +6,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use refrain_tests::programs::{c_program, installed};
-use refrain_tests::watched::was_well;
+use refrain_tests::watched::{NEVER, path, runs, was_well};
 use refrain_tests::{Options, Site, binaries, proc, wait};
 use rustix::process::Signal;
 use serde_json::Value;
-
-/// A file that no test makes.
-const NEVER: &str = "/nonexistent/never";
-
-fn runs(site: &Site, flags: &[&str], program: &str, words: &[&str]) {
-    let path = binaries::path(program);
-    let mut all = flags.to_vec();
-    all.extend([path.to_str().unwrap(), "-"]);
-    all.extend(words);
-    site.arun(all);
-}
-
-fn path(site: &Site, name: &str) -> String {
-    site.file(name).display().to_string()
-}
 
 #[test]
 fn h34_a_life_that_breaks_its_promise_of_progress_fails_and_its_group_restarts() {

@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used)] // in the helpers of tests, too
 
 use std::fs;
-use std::path::PathBuf;
 
 use refrain_tests::programs::{c_program, skipped};
 use refrain_tests::{Options, Row, Site, proc, wait};
@@ -42,24 +41,6 @@ fn enforcer(site: &Site, name: &str, limit: &str) -> String {
 /// The row of life `life`, once it is known how the life before it ended.
 fn restarted(site: &Site, name: &str, life: u32) -> Row {
     site.wait_row(name, |row| row.runs(life) && row.last_end.is_some())
-}
-
-/// A directory of the actor's, in the hierarchy whose controllers are `controller` alone or with others.
-fn cgroup_of(pid: u32, controller: &str) -> PathBuf {
-    let text = proc::text(pid, "cgroup");
-    let own = text.lines().find_map(|line| {
-        let mut fields = line.splitn(3, ':').skip(1);
-        let is_it = fields.next()?.split(',').any(|word| word == controller);
-        is_it.then(|| fields.next().unwrap().to_owned())
-    });
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let point = mounts.lines().find(|line| {
-        let (_, about) = line.split_once(" - ").unwrap();
-        let options = about.rsplit(' ').next().unwrap();
-        about.starts_with("cgroup ") && options.split(',').any(|word| word == controller)
-    });
-    let point = point.unwrap().split(' ').nth(4).unwrap();
-    PathBuf::from(format!("{point}{}", own.unwrap()))
 }
 
 #[test]
@@ -169,7 +150,7 @@ fn h34_cpu_time_is_limited() {
     if !enforcer(&site, "spins", "cpu").contains("v1") {
         return skipped("cpu is limited by version 2 here, which this test cannot read");
     }
-    let stat = cgroup_of(row.pid(), "cpu").join("cpu.stat");
+    let stat = proc::cgroup_of(row.pid(), "cpu").unwrap().join("cpu.stat");
     let throttled = || {
         let text = fs::read_to_string(&stat).unwrap();
         let line = text.lines().find(|line| line.starts_with("nr_throttled"));
@@ -329,7 +310,7 @@ fn h34_limits_outlive_the_controller() {
     proc::kill(life, Signal::KILL);
     let line = site.wait_lines("who", 2).remove(1);
     assert!(line.contains(" nice=3 "), "{line}");
-    let group = cgroup_of(site.runs("who", 1).pid(), "pids");
+    let group = proc::cgroup_of(site.runs("who", 1).pid(), "pids").unwrap();
     assert!(
         group.display().to_string().contains(site.name()),
         "{group:?}"

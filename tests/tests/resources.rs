@@ -2,10 +2,9 @@
 #![allow(clippy::unwrap_used)] // in the helpers of tests, too
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 
 use refrain_tests::programs::c_program;
-use refrain_tests::{Options, Site, proc, run, wait};
+use refrain_tests::{Options, Site, proc, wait};
 use rustix::process::Signal;
 
 fn ruffian(site: &Site, gid: u32, kind: &str) {
@@ -51,22 +50,8 @@ fn a_flood_of_output_does_not_disturb_the_site() {
 #[test]
 fn a_flood_with_a_console_that_does_not_read_does_not_disturb_the_site() {
     let site = Site::start();
-    let mut command = site.program("c_init");
-    command
-        .env_remove("REFRAIN_SITE")
-        .args(["--site", site.name(), "--connect"]);
-    let mut stuck = run::spawn(
-        command
-            .stdin(std::process::Stdio::piped())
-            .stdout(std::process::Stdio::piped()),
-    );
     // Its stdout is a pipe that nobody reads any more once it has shown that it is there.
-    let mut stdin = stuck.stdin.take().unwrap();
-    std::io::Write::write_all(&mut stdin, b"echo there\n").unwrap();
-    let mut reader = BufReader::new(stuck.stdout.take().unwrap());
-    let mut line = String::new();
-    reader.read_line(&mut line).unwrap();
-    assert!(line.contains("there"), "{line}");
+    let (mut stuck, _stdin, _reader) = site.piped_console();
     let flood = (64_u64 << 20).to_string();
     site.actor(1, "flood", "crasher", &["flood", &flood, "park"]);
     wait::until_true("the flood to be over", || {
