@@ -104,7 +104,7 @@ impl fmt::Display for Damage {
     }
 }
 
-pub(crate) fn damaged(what: &'static str) -> OpenError {
+pub(crate) const fn damaged(what: &'static str) -> OpenError {
     OpenError::Damaged(Damage(what))
 }
 

@@ -28,7 +28,7 @@ use crate::schema::{Kind, NAME_MAX, Schema};
 /// "RefrainD", as a little-endian word.
 const MAGIC: u64 = u64::from_le_bytes(*b"RefrainD");
 /// The only format there is.
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
 
 const AT_MAGIC: usize = 0;
 const AT_FORMAT: usize = 8;

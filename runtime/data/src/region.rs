@@ -162,19 +162,6 @@ impl Region {
         self.words
     }
 
-    /// Copies a `T` from one place in a region to another; `None` when one of them is outside. The two may be one.
-    ///
-    /// # Safety
-    /// No reference to what is written lives.
-    #[inline]
-    pub(crate) unsafe fn copy<T: Plain>(from: (&Self, usize), to: (&Self, usize)) -> Option<()> {
-        let (from, to) = (from.0.place::<T>(from.1)?, to.0.place::<T>(to.1)?);
-        // SAFETY: both are inside of mappings that the borrows keep, and aligned; any bytes are a T; that
-        // nobody looks at what is written is the caller's promise.
-        unsafe { std::ptr::copy(from, to, 1) };
-        Some(())
-    }
-
     /// Copies a value out, word by word; `None` outside. What another writes meanwhile may show in part.
     #[must_use]
     pub fn read<T: Plain>(&self, offset: usize) -> Option<T> {

@@ -86,17 +86,22 @@ impl Index {
     /// Looks for a slot with this hash that `is_it`.
     #[inline]
     pub(super) fn probe(&self, hash: u32, mut is_it: impl FnMut(u32) -> bool) -> Probe {
-        let home = self.home(hash);
-        for bucket in home..=home + self.mask() {
+        let mut bucket = self.home(hash);
+        let mut left = self.mask();
+        loop {
             let word = self.load(bucket);
+            if hash_of(word) == hash && word != EMPTY && is_it(slot_of(word)) {
+                return Probe::Found(bucket, slot_of(word));
+            }
             if word == EMPTY {
-                return Probe::Empty(bucket & self.mask());
+                return Probe::Empty(bucket);
             }
-            if hash_of(word) == hash && is_it(slot_of(word)) {
-                return Probe::Found(bucket & self.mask(), slot_of(word));
+            if left == 0 {
+                return Probe::Nowhere;
             }
+            left -= 1;
+            bucket = (bucket + 1) & self.mask();
         }
-        Probe::Nowhere
     }
 
     /// Points a bucket at a slot: the publication of an insertion or of an update.

@@ -5,6 +5,7 @@
 
 mod hash;
 mod index;
+mod places;
 mod slots;
 mod table;
 
@@ -19,7 +20,7 @@ use crate::schema::{Kind, TypeOf};
 use crate::versions::Versions;
 
 use index::Probe;
-use slots::Layout;
+use places::Layout;
 use table::{Broken, HOT, MAX_LOG2, Shape, Table};
 
 /// The fewest slots that a table begins with, as a power of two.
@@ -207,8 +208,8 @@ impl<K: Plain, V: Plain> Map<K, V> {
             }
             _ => {}
         }
-        let had = self.table.put(key, probed, |slots, slot, old| {
-            let place: &mut V = slots.value_mut(slot)?;
+        let had = self.table.put(key, probed, |places, slot, old| {
+            let place: &mut V = places.value_mut(slot)?;
             place.as_mut_bytes().copy_from_slice(value.as_bytes());
             Some(old.is_some())
         })?;
@@ -230,16 +231,16 @@ impl<K: Plain, V: Plain> Map<K, V> {
             return Ok(None);
         };
         if size_of::<V>() <= WORD {
-            let old = self.table.slots.value::<V>(slot).ok_or(Broken)?;
+            let old = self.table.slots.places.value::<V>(slot).ok_or(Broken)?;
             let mut value = V::new_zeroed();
             value.as_mut_bytes().copy_from_slice(old.as_bytes());
             let result = change(&mut value);
             self.store_word(slot, word_of(&value))?;
             return Ok(Some(result));
         }
-        let result = self.table.put(key, probed, |slots, slot, old| {
-            slots.copy_value::<V>(old?, slot)?;
-            Some(change(slots.value_mut(slot)?))
+        let result = self.table.put(key, probed, |places, slot, old| {
+            places.copy_value::<V>(old?, slot)?;
+            Some(change(places.value_mut(slot)?))
         })?;
         Ok(Some(result))
     }
@@ -248,15 +249,17 @@ impl<K: Plain, V: Plain> Map<K, V> {
     pub fn remove(&mut self, key: &K) -> Option<V> {
         let slot = self.table.remove(key)?;
         let mut value = V::new_zeroed();
-        let words = self.table.slots.value_words(slot, size_of::<V>())?;
+        let words = self.table.slots.places.value_words(slot, size_of::<V>())?;
         load_bytes(words, value.as_mut_bytes());
         Some(value)
     }
 
     /// Every key with its value, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
-        let slots = &self.table.slots;
-        self.table.iter().filter_map(|slot| slots.entry(slot))
+        let entry = self.table.slots.places.entries();
+        self.table
+            .iter()
+            .filter_map(move |slot| entry.as_ref()?(slot))
     }
 
     /// Writes the map to the bank's storage, and waits for that: for a bank on a disk, against a failure of the
@@ -271,7 +274,7 @@ impl<K: Plain, V: Plain> Map<K, V> {
 
     /// A value of up to a word is replaced where it is, by one store.
     fn store_word(&mut self, slot: u32, value: u64) -> Result<(), Broken> {
-        let words = self.table.slots.value_words(slot, size_of::<V>());
+        let words = self.table.slots.places.value_words(slot, size_of::<V>());
         if let Some(word) = words.ok_or(Broken)?.first() {
             crate::order::publish(word, value);
         }
@@ -314,14 +317,15 @@ fn migrate<K: Plain, V: Plain>(
     for slot in old.iter() {
         let entry = old
             .slots
+            .places
             .key::<K>(slot)
-            .zip(old.slots.value_words(slot, size));
+            .zip(old.slots.places.value_words(slot, size));
         let (key, words) = entry.ok_or(damaged("an entry lies outside"))?;
         load_bytes(words, &mut bytes);
         let value = convert(&bytes);
         let probed = new.probe(key);
-        let put = new.put(key, probed, |slots, slot, _| {
-            let place: &mut V = slots.value_mut(slot)?;
+        let put = new.put(key, probed, |places, slot, _| {
+            let place: &mut V = places.value_mut(slot)?;
             place.as_mut_bytes().copy_from_slice(value.as_bytes());
             Some(())
         });

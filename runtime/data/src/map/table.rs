@@ -20,7 +20,8 @@ use crate::blocks::Blocks;
 use crate::error::{OpenError, damaged};
 use crate::map::hash::Seed;
 use crate::map::index::{Index, Probe};
-use crate::map::slots::{Layout, Slots};
+use crate::map::places::{Layout, Places};
+use crate::map::slots::Slots;
 use crate::order::publish;
 use crate::region::{LINE, Plain, Region};
 
@@ -36,6 +37,9 @@ const GENERATIONS: u32 = 24;
 
 /// The most slots that the first generation has, as a power of two.
 pub(super) const MAX_LOG2: u32 = 30;
+
+/// What is said of a block that cannot hold its generation.
+const TOO_SMALL: OpenError = damaged("a block is too small");
 
 /// How large a table begins and where it is.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +60,7 @@ impl Shape {
     /// The size of a generation's block in bytes; `None` past what can be.
     pub(super) fn block_bytes(self, generation: u32) -> Option<usize> {
         let index = Index::bytes(self.index_log2(generation))?.checked_next_multiple_of(LINE)?;
-        let slots = Slots::in_segment(self.log2, generation).checked_mul(self.layout.stride)?;
+        let slots = Places::in_segment(self.log2, generation).checked_mul(self.layout.stride)?;
         index.checked_add(slots.checked_next_multiple_of(LINE)?)
     }
 
@@ -84,7 +88,7 @@ impl Shape {
             let at = len.checked_next_multiple_of(LINE)?;
             Some((Index::over(&region, log2)?, region.part(at, bytes - at)?))
         });
-        parts.ok_or(damaged("a block is too small"))
+        parts.ok_or(TOO_SMALL)
     }
 }
 
@@ -119,9 +123,9 @@ impl<K: Plain> Table<K> {
         word(AT_CLOSING)?.store(0, Ordering::Relaxed);
         let (index, segment) = shape.generation(blocks, 0)?;
         index.clear();
-        let mut slots = Slots::new(shape.layout, shape.log2, hot.clone());
+        let mut slots = Slots::new(Places::new(shape.layout, shape.log2), hot.clone());
         slots.clear();
-        slots.push(segment);
+        slots.places.push(segment).ok_or(TOO_SMALL)?;
         Ok(Self {
             shape,
             hot,
@@ -147,12 +151,12 @@ impl<K: Plain> Table<K> {
         if newest >= u64::from(GENERATIONS) {
             return Err(damaged("it has grown more often than it can"));
         }
-        let mut slots = Slots::new(shape.layout, shape.log2, hot.clone());
+        let mut slots = Slots::new(Places::new(shape.layout, shape.log2), hot.clone());
         let (mut index, segment) = shape.generation(blocks, 0)?;
-        slots.push(segment);
+        slots.places.push(segment).ok_or(TOO_SMALL)?;
         for generation in 1..=newest as u32 {
             let (newer, segment) = shape.generation(blocks, generation)?;
-            slots.push(segment);
+            slots.places.push(segment).ok_or(TOO_SMALL)?;
             index = newer;
         }
         let mut table = Self {
@@ -172,16 +176,16 @@ impl<K: Plain> Table<K> {
         if let Some(gap) = closing.checked_sub(1) {
             self.close(gap as usize);
         }
-        let Some(head) = self.slots.recover() else {
+        let Some(offer) = self.slots.recover() else {
             return;
         };
-        let Some(key) = self.slots.key::<K>(head) else {
+        let Some(key) = self.slots.places.key::<K>(offer.slot) else {
             return;
         };
         let hash = self.seed.hash(key.as_bytes());
-        if let Probe::Found(..) = self.index.probe(hash, |slot| slot == head) {
+        if let Probe::Found(..) = self.index.probe(hash, |slot| slot == offer.slot) {
             // A removal that does not count yet, or an entry that does.
-            let _ = self.slots.settle();
+            let _ = self.slots.settle(offer);
         }
     }
 
@@ -202,11 +206,10 @@ impl<K: Plain> Table<K> {
     #[inline]
     pub(super) fn probe(&self, key: &K) -> (u32, Probe) {
         let hash = self.seed.hash(key.as_bytes());
-        let is_it = |slot| {
-            self.slots
-                .key::<K>(slot)
-                .is_some_and(|has| has.as_bytes() == key.as_bytes())
+        let Some(has) = self.slots.places.keys::<K>() else {
+            return (hash, Probe::Nowhere);
         };
+        let is_it = |slot| has(slot).is_some_and(|has| has.as_bytes() == key.as_bytes());
         (hash, self.index.probe(hash, is_it))
     }
 
@@ -214,10 +217,10 @@ impl<K: Plain> Table<K> {
     #[inline]
     pub(super) fn find<V: Plain>(&self, key: &K) -> Option<&V> {
         let hash = self.seed.hash(key.as_bytes());
+        let entry = self.slots.places.entries::<K, V>()?;
         let mut value = None;
         self.index.probe(hash, |slot| {
-            let entry = self.slots.entry::<K, V>(slot);
-            let found = entry.filter(|(has, _)| has.as_bytes() == key.as_bytes());
+            let found = entry(slot).filter(|(has, _)| has.as_bytes() == key.as_bytes());
             value = found.map(|(_, value)| value);
             value.is_some()
         });
@@ -235,7 +238,7 @@ impl<K: Plain> Table<K> {
         self.slots.free() > 1
     }
 
-    /// Puts an entry where a probe for its key has come to: `fill` is given the slots, a free slot for the value,
+    /// Puts an entry where a probe for its key has come to: `fill` is given the places, a free slot for the value,
     /// and the slot with the key's old value. The caller has seen to room. Whatever `fill` does before it
     /// returns is not seen after a crash.
     #[inline]
@@ -243,18 +246,18 @@ impl<K: Plain> Table<K> {
         &mut self,
         key: &K,
         (hash, probe): (u32, Probe),
-        fill: impl FnOnce(&mut Slots, u32, Option<u32>) -> Option<R>,
+        fill: impl FnOnce(&mut Places, u32, Option<u32>) -> Option<R>,
     ) -> Result<R, Broken> {
         let (bucket, old) = match probe {
             Probe::Found(bucket, slot) => (bucket, Some(slot)),
             Probe::Empty(bucket) => (bucket, None),
             Probe::Nowhere => return Err(Broken),
         };
-        let slot = self.slots.offer(old).ok_or(Broken)?;
-        self.slots.put_key(slot, key).ok_or(Broken)?;
-        let result = fill(&mut self.slots, slot, old).ok_or(Broken)?;
-        self.index.point(bucket, hash, slot);
-        self.slots.settle().ok_or(Broken)?;
+        let offer = self.slots.offer(old).ok_or(Broken)?;
+        self.slots.places.put_key(offer.slot, key).ok_or(Broken)?;
+        let result = fill(&mut self.slots.places, offer.slot, old).ok_or(Broken)?;
+        self.index.point(bucket, hash, offer.slot);
+        self.slots.settle(offer).ok_or(Broken)?;
         Ok(result)
     }
 
@@ -281,9 +284,9 @@ impl<K: Plain> Table<K> {
         index
             .take_all(&self.index)
             .ok_or(damaged("its index does not fit into a larger one"))?;
+        self.slots.places.push(segment).ok_or(TOO_SMALL)?;
         publish(word, next);
         self.index = index;
-        self.slots.push(segment);
         Ok(())
     }
 
@@ -296,7 +299,7 @@ impl<K: Plain> Table<K> {
     }
 
     pub(super) fn sync(&self) -> std::io::Result<()> {
-        self.slots.sync()
+        self.slots.places.sync()
     }
 
     /// Every slot that is in use.
