@@ -77,6 +77,8 @@ fn c4_missing_and_ill_typed_arguments_are_wrong_usage() {
     for line in lines {
         site.misused(line);
     }
+    let line = site.misused("arun -g minus /bin/true");
+    assert!(line.contains("a whole number is wanted"), "{line}");
     assert!(site.aps().is_empty());
     assert_works(&site);
 }
@@ -253,6 +255,13 @@ fn c4_crlf_line_ends_and_a_missing_last_one_are_taken() {
         env.lines().any(|line| line == "A=1") && env.lines().any(|line| line == "C=3"),
         "{env:?}"
     );
+}
+
+#[test]
+fn c4_a_byte_order_mark_in_front_of_a_file_is_passed_over() {
+    let (site, lines) = boot_errors(b"\xef\xbb\xbfsetenv A 1\nsetenv C 3\n");
+    assert!(lines.is_empty(), "{lines:?}");
+    assert!(site.ok("env").lines().any(|line| line == "A=1"));
 }
 
 #[test]

@@ -58,7 +58,10 @@ pub fn one_line(error: &clap::Error) -> String {
             let text = error.render().to_string();
             let paragraph = text.split("\n\n").next().unwrap_or_default();
             let words: Vec<_> = paragraph.split_whitespace().collect();
-            words.join(" ").trim_start_matches("error: ").to_owned()
+            let line = words.join(" ");
+            let line = line.trim_start_matches("error: ");
+            // The standard library's words for what is no number.
+            line.replace("invalid digit found in string", "a whole number is wanted")
         }
     };
     crate::words::printable(&line).into_owned()

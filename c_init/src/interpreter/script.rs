@@ -77,6 +77,7 @@ async fn carry_out(
     mode_of: impl Fn(u32) -> Option<IniMode>,
 ) -> Result<u32, ScriptError> {
     let mut reader = open(&cx.session().cwd().join(file))?;
+    pass_mark(&mut reader)?;
     let mut failed = 0;
     for number in 1.. {
         let cx = &cx.of_line(mode_of(number), number);
@@ -108,6 +109,15 @@ fn open(path: &Path) -> Result<BufReader<File>, ScriptError> {
         return Err(ScriptError::NotRegular);
     }
     Ok(BufReader::new(file))
+}
+
+/// Passes over the byte order mark that some editors put in front of a text.
+fn pass_mark(reader: &mut impl BufRead) -> io::Result<()> {
+    const MARK: &[u8] = "\u{feff}".as_bytes();
+    if reader.fill_buf()?.starts_with(MARK) {
+        reader.consume(MARK.len());
+    }
+    Ok(())
 }
 
 /// The next line; of one that is too long no more than the bound is kept, and the other sessions have their
