@@ -16,7 +16,7 @@ const DOORS: &[&str] = &[
     "runtime/data/src/region.rs",
     "runtime/data/src/cell.rs",
     "runtime/data/src/log/mod.rs",
-    "runtime/data/src/map/slots.rs",
+    "runtime/data/src/map/places.rs",
     "tests/step/src/ptrace.rs",
     "runtime/data/src/heap",
     "runtime/shim/",
