@@ -304,6 +304,112 @@ fn h31_a_program_that_is_killed_finds_its_bank_and_its_actors_again() {
     wait::until_true("the bank is discarded", || !bank.exists());
 }
 
+/// `embed_nucleus`, whose nucleus is the process that was started.
+struct Keeping {
+    nucleus: Running,
+    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+}
+
+/// What a life of it tells: pid and life of the program and of each actor, and how the life before ended.
+type Told = (BTreeMap<String, (u32, u32)>, String);
+
+impl Keeping {
+    fn start(bank: &Path, timeout_ms: Option<u64>) -> Self {
+        let mut command = Command::new(binaries::path("embed_nucleus"));
+        command.arg(bank).stdout(Stdio::piped());
+        let child = command.args(timeout_ms.map(|ms| ms.to_string())).spawn();
+        let mut nucleus = Running(child.unwrap());
+        let lines = BufReader::new(nucleus.0.stdout.take().unwrap()).lines();
+        Self { nucleus, lines }
+    }
+
+    fn told(&mut self) -> Told {
+        let lines = self.lines.by_ref().map(Result::unwrap);
+        let lines: Vec<_> = lines.take_while(|line| line != "all told").collect();
+        let mut before = String::new();
+        let rows = lines.iter().map(|line| {
+            let (name, rest) = line.split_once(": pid ").unwrap();
+            let (pid, life) = rest.split_once(", life ").unwrap();
+            let (life, end) = life.split_once(", after ").unwrap_or((life, ""));
+            if name == "program" {
+                before = end.to_owned();
+            }
+            (
+                name.to_owned(),
+                (pid.parse().unwrap(), life.parse().unwrap()),
+            )
+        });
+        (rows.collect(), before)
+    }
+
+    /// Ends it as an operator does; nothing is left.
+    fn ends(mut self, last: &BTreeMap<String, (u32, u32)>, bank: &Path) {
+        let pids = last.values().map(|(pid, _)| *pid).filter(|pid| *pid > 0);
+        let all: Vec<_> = pids.map(|pid| PidFd::open(pid).unwrap()).collect();
+        let nucleus = PidFd::open(self.nucleus.0.id()).unwrap();
+        nucleus.send_signal(Signal::TERM).unwrap();
+        assert!(self.nucleus.0.wait().unwrap().success());
+        assert!(all.iter().all(PidFd::has_ended));
+        assert!(!bank.exists());
+    }
+}
+
+#[test]
+fn h31_below_a_nucleus_the_actors_of_a_program_that_is_killed_run_on() {
+    let (dir, name) = place("nucleus");
+    let bank = dir.path().join(name);
+    let mut site = Keeping::start(&bank, None);
+    let (first, before) = site.told();
+    assert_eq!((first["program"].1, &*before), (0, "nothing"));
+    assert_eq!(first.len(), 4, "{first:?}");
+    let mut last = first.clone();
+    for life in 1..4 {
+        kill(last["program"].0);
+        let (now, before) = site.told();
+        assert_eq!((now["program"].1, &*before), (life, "SIGKILL"));
+        assert_ne!(now["program"].0, last["program"].0);
+        // Its own group: nothing has happened.
+        assert_eq!(now["lighthouse"], first["lighthouse"]);
+        // A member has failed with the program.
+        assert_eq!((now["keeper"].1, now["log"].1), (life, life), "{now:?}");
+        assert_ne!(now["keeper"].0, last["keeper"].0);
+        last = now;
+    }
+    site.ends(&last, &bank);
+}
+
+#[test]
+fn h31_below_a_nucleus_a_program_that_does_not_answer_is_started_again() {
+    let (dir, name) = place("hangs");
+    let bank = dir.path().join(name);
+    let mut site = Keeping::start(&bank, Some(2000));
+    let (first, _) = site.told();
+    let program = PidFd::open(first["program"].0).unwrap();
+    program.send_signal(Signal::STOP).unwrap();
+    let (now, before) = site.told();
+    assert_eq!((now["program"].1, &*before), (1, "it did not answer"));
+    assert_eq!(now["lighthouse"], first["lighthouse"]);
+    site.ends(&now, &bank);
+}
+
+#[test]
+fn h31_a_second_program_below_a_nucleus_of_this_name_is_refused() {
+    let (dir, name) = place("second");
+    let bank = dir.path().join(name);
+    let mut site = Keeping::start(&bank, None);
+    let (first, _) = site.told();
+    let again = Command::new(binaries::path("embed_nucleus"))
+        .arg(&bank)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&again.stderr).into_owned();
+    assert!(
+        !again.status.success() && said.contains("is already running"),
+        "{said}"
+    );
+    site.ends(&first, &bank);
+}
+
 #[test]
 fn the_sample_on_plain_tokio_hears_of_every_life() {
     let (dir, name) = place("tokio");

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use refrain_abi::tunables::Tunables;
 use serde::{Deserialize, Serialize};
 
+use crate::embed::kept;
+
 /// Everything hr_ctrl needs to know at its start.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct BootRecord {
@@ -43,6 +45,7 @@ impl BootRecord {
                 .filter_map(|(name, value)| {
                     Some((name.into_string().ok()?, value.into_string().ok()?))
                 })
+                .filter(|(name, _)| !kept::is_private(name))
                 .collect(),
             once: false,
             wait_for_console: false,

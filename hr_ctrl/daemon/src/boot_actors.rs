@@ -16,7 +16,7 @@ use tokio::sync::{broadcast, mpsc};
 use crate::boot::BootRecord;
 use crate::containment::Containment;
 use crate::engine::{Adopted, BootOrder, Engine, Parts};
-use crate::events::{self, SiteEvent};
+use crate::events::SiteEvent;
 use crate::hr_ctrl::{self, HrCtrl};
 use crate::nucleus_link::{Kept, NucleusLink};
 use crate::output::Output;
@@ -47,23 +47,21 @@ struct Seed {
 
 impl BootActors {
     /// Opens the bank and starts both. `nucleus`: the socket to it, where there is one. `adopts`: what runs
-    /// below the site's cgroup is to be adopted.
+    /// below the site's cgroup is to be adopted. `depth`: how many events are kept for readers.
     ///
     /// # Errors
     /// One line: why the bank cannot be opened, and the cure.
     pub(crate) fn start(
         boot: &Arc<BootRecord>,
         output: &Output,
-        nucleus: Option<OwnedFd>,
-        adopts: bool,
+        (nucleus, adopts): (Option<OwnedFd>, bool),
+        depth: usize,
     ) -> Result<Self, String> {
         let options = BankOptions::new(boot.bank.clone(), &boot.tunables);
         let keep = boot.tunables.pmm.keep_on_halt;
         let (bank, found) = OpenBank::open(options, keep, output.clone())?;
         let pmm = Pmm::start_in_arbiter(&Arbiter::new().handle(), |_| Pmm::new(bank));
         let (sender, orders) = mpsc::unbounded_channel();
-        // In a site with a nucleus nobody listens.
-        let depth = if nucleus.is_some() { 1 } else { events::DEPTH };
         let (events, _) = broadcast::channel(depth);
         let seed = Seed {
             boot: Arc::clone(boot),

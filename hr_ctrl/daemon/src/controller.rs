@@ -29,6 +29,9 @@ use crate::output::Output;
 use crate::site::ShutdownLevel;
 use crate::{nucleus, paths, pulse, room};
 
+/// How many events are kept for readers, of whom there are none outside of an embedding program.
+const UNHEARD: usize = 1;
+
 /// How long the last lines of a site have to reach its consoles.
 const LAST_LINES: Duration = Duration::from_millis(20);
 
@@ -152,7 +155,7 @@ async fn run(
     let output = Output::start(boot.tunables.console.log_size);
     let link = nucleus.duplicate().map_err(|error| error.to_string())?;
     let adopts = kept.iter().any(|(label, _)| label.part == Part::Ledger);
-    let mut boot_actors = BootActors::start(&boot, &output, Some(link), adopts)?;
+    let mut boot_actors = BootActors::start(&boot, &output, (Some(link), adopts), UNHEARD)?;
     // What was started before is not started again by `sysadm.ini`: it runs, or is brought back, or it had
     // ended. That holds for the next life of hr_ctrl and for a bank whose site was killed.
     let is_fresh = first_life && boot_actors.registrations.is_empty();
@@ -165,7 +168,7 @@ async fn run(
     CInit::new(Rc::clone(&desk), &listener)
         .map_err(|error| error.to_string())?
         .start();
-    nucleus.served();
+    nucleus.served(limit);
     if let Some(mut status) = status.take() {
         pulse::ready();
         let _ = writeln!(status, "ok");

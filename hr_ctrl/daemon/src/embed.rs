@@ -1,9 +1,10 @@
-//! A site inside another program: no nucleus, no console, no `sysadm.ini`.
+//! A site inside another program: no console, no `sysadm.ini`, and a nucleus only where the program wants one.
 //!
 //! [`Site::builder`] starts it on a thread of its own, so it does not matter what the program runs on: the
 //! handle is `Send`, and its futures may be awaited on actix, on tokio, or anywhere else.
 //!
-//! The embedding program stands for the controller. When it ends, its supervisor actors end with it, and so do
+//! The embedding program stands for the controller. Below a nucleus ([`under_nucleus`]) it is one in every respect:
+//! it is started again, and adopts what runs. Without one, when it ends, its supervisor actors end with it, and so do
 //! templates and standbys; lives of user actors go on until they end by themselves, or until the program is
 //! started again. A bank that it leaves behind, because it crashed, is found by the next [`Builder::start`],
 //! which ends what is left of such lives, and brings every registered actor back with all its blocks.
@@ -24,7 +25,13 @@
 //! # }
 //! ```
 
+pub(crate) mod kept;
+
+pub use kept::{Nucleus, under_nucleus};
+
+use std::collections::HashSet;
 use std::ops::Deref;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -34,14 +41,18 @@ use refrain_abi::tunables::Tunables;
 use refrain_abi::{Gid, PolicyParts};
 use tokio::sync::oneshot;
 
+use kept::Link;
+
 use crate::boot::BootRecord;
 use crate::boot_actors::BootActors;
 use crate::engine::BootOrder;
-use crate::events::Events;
+use crate::events::{self, Events};
 use crate::hr_ctrl;
+use crate::keeper::Part;
+use crate::nucleus_link::NucleusLink;
 use crate::output::Output;
-use crate::paths;
 use crate::site::{ShutdownLevel, Site, SiteError, StartSpec};
+use crate::{paths, pulse};
 
 /// What a site is to be, before it is started ([`Site::builder`]).
 #[derive(Clone, Debug)]
@@ -49,6 +60,7 @@ use crate::site::{ShutdownLevel, Site, SiteError, StartSpec};
 pub struct Builder {
     record: BootRecord,
     actors: Vec<StartSpec>,
+    nucleus: Option<Arc<Nucleus>>,
 }
 
 impl Site {
@@ -58,11 +70,18 @@ impl Site {
         Builder {
             record: BootRecord::embedded(name, paths::default_bank(name)),
             actors: Vec::new(),
+            nucleus: None,
         }
     }
 }
 
 impl Builder {
+    /// The nucleus that this program is below, from [`under_nucleus`]: it keeps this site.
+    pub fn nucleus(mut self, nucleus: Nucleus) -> Self {
+        self.nucleus = Some(Arc::new(nucleus));
+        self
+    }
+
     /// The bank's directory.
     pub fn bank(mut self, dir: impl Into<PathBuf>) -> Self {
         self.record.bank = dir.into();
@@ -94,7 +113,8 @@ impl Builder {
         self
     }
 
-    /// Starts the site, on a thread of its own, and returns when it runs: what a bank brings back has begun.
+    /// Starts the site, on a thread of its own, and returns when it runs: what a bank brings back has begun; what
+    /// a nucleus has kept from the life of the program before is adopted.
     ///
     /// # Errors
     /// [`SiteError::NotStarted`]: why the bank cannot be opened (another site has it, it is damaged ...), and the
@@ -104,12 +124,13 @@ impl Builder {
     pub async fn start(self) -> Result<EmbeddedSite, SiteError> {
         let (started, waiting) = oneshot::channel();
         let (ended, end) = oneshot::channel();
+        let link = self.take_link()?;
         let boot = Arc::new(self.record);
         thread::Builder::new()
             .name("refrain-site".to_owned())
             .spawn(move || {
                 // Nobody may wait for it any more.
-                let _ = ended.send(run(&boot, started));
+                let _ = ended.send(run(&boot, link, started));
             })
             .map_err(|error| SiteError::NotStarted(format!("no thread for the site: {error}")))?;
         let died = |_| SiteError::NotStarted("the site's thread has panicked".to_owned());
@@ -117,12 +138,22 @@ impl Builder {
         let Started { site, found, first } = started.map_err(SiteError::NotStarted)?;
         let first = Mutex::new(Some(first));
         let site = EmbeddedSite { site, end, first };
-        for spec in self.actors {
-            if !(found && spec.gid.is_some()) {
-                site.run(spec).await?;
-            }
-        }
+        site.run_all(self.actors, found).await?;
         Ok(site)
+    }
+
+    fn take_link(&self) -> Result<Option<Link>, SiteError> {
+        let Some(nucleus) = &self.nucleus else {
+            return Ok(None);
+        };
+        let (site, kept) = (&self.record.site, nucleus.site());
+        if site != kept {
+            let why = format!("site \"{site}\": the nucleus keeps \"{kept}\"; give both one name");
+            return Err(SiteError::NotStarted(why));
+        }
+        let why = || format!("site \"{site}\": its nucleus keeps it already");
+        let link = nucleus.take();
+        link.ok_or_else(|| SiteError::NotStarted(why())).map(Some)
     }
 }
 
@@ -145,6 +176,38 @@ impl Deref for EmbeddedSite {
 }
 
 impl EmbeddedSite {
+    /// Runs the actors that the builder was given, as far as they are not there.
+    async fn run_all(&self, actors: Vec<StartSpec>, found: Found) -> Result<(), SiteError> {
+        let (hr_ctrl, _) = self.site.boot_actors();
+        let there = match found {
+            Found::Alive(_) => self.site.actors().await?,
+            Found::Nothing | Found::Bank => Vec::new(),
+        };
+        let there: HashSet<_> = there.into_iter().map(|actor| actor.name).collect();
+        for (number, spec) in (1..).zip(actors) {
+            let is_done = match found {
+                Found::Nothing => false,
+                Found::Bank => spec.gid.is_some(),
+                Found::Alive(next) => next.is_none_or(|next| number < next),
+            };
+            if !is_done && !there.contains(spec.name.as_str()) {
+                hr_ctrl.do_send(hr_ctrl::IniLine(Some(number)));
+                self.site.run(spec).await?;
+            }
+        }
+        hr_ctrl.do_send(hr_ctrl::IniLine(None));
+        Ok(())
+    }
+
+    /// Returns when the site has ended: halted by an actor, or because nucleus was told to end.
+    ///
+    /// # Errors
+    /// As [`EmbeddedSite::halt`].
+    pub async fn ended(self) -> Result<(), SiteError> {
+        let ended = self.end.await.map_err(|_| SiteError::Halted)?;
+        ended.map_err(SiteError::NotHalted)
+    }
+
     /// What happens on the site: at the first call from its very beginning on, else from now on.
     #[must_use]
     pub fn events(&self) -> Events {
@@ -163,33 +226,51 @@ impl EmbeddedSite {
     /// [`SiteError::NotHalted`]: what could not be kept or discarded of the bank.
     pub async fn halt(self) -> Result<(), SiteError> {
         self.site.shutdown(ShutdownLevel::Halt).await?;
-        let ended = self.end.await.map_err(|_| SiteError::Halted)?;
-        ended.map_err(SiteError::NotHalted)
+        self.ended().await
     }
 }
 
 /// What `start` waits for.
 struct Started {
     site: Site,
-    /// The bank held registrations.
-    found: bool,
+    found: Found,
     first: Events,
+}
+
+/// What there was when the site was started.
+#[derive(Clone, Copy)]
+enum Found {
+    /// A new site.
+    Nothing,
+    /// A bank with registrations.
+    Bank,
+    /// All of it, and the number of the builder's actor that was being run, from 1; `None`: all were.
+    Alive(Option<u32>),
 }
 
 /// The life of the site's thread.
 fn run(
     boot: &Arc<BootRecord>,
+    link: Option<Link>,
     started: oneshot::Sender<Result<Started, String>>,
 ) -> Result<(), String> {
     let system = actix_rt::System::new();
     let ended = system.block_on(async {
-        match start(boot).await {
-            Ok((boot_actors, site)) => {
-                let served = actix_rt::spawn(serve(boot_actors.0));
-                let (hr_ctrl, found, first) = boot_actors.1;
+        match Parts::start(boot, link).await {
+            Ok(parts) => {
+                let Parts {
+                    boot_actors,
+                    nucleus,
+                    started: here,
+                } = parts;
+                let hr_ctrl = boot_actors.hr_ctrl.clone();
+                let served = {
+                    let boot = Arc::clone(boot);
+                    actix_rt::spawn(async move { serve(boot_actors, &boot.site, nucleus).await })
+                };
                 // Carried out by the future above: it must be there first.
                 let _ = hr_ctrl.send(hr_ctrl::Settled).await;
-                let _ = started.send(Ok(Started { site, found, first }));
+                let _ = started.send(Ok(here));
                 served.await.map_err(|error| error.to_string())?
             }
             Err(why) => {
@@ -204,23 +285,73 @@ fn run(
     ended
 }
 
-type Parts = (BootActors, (actix::Addr<hr_ctrl::HrCtrl>, bool, Events));
+/// A site that has come up.
+struct Parts {
+    boot_actors: BootActors,
+    nucleus: Option<(NucleusLink, OwnedFd)>,
+    started: Started,
+}
 
-async fn start(boot: &Arc<BootRecord>) -> Result<(Parts, Site), String> {
-    let output = Output::start(boot.tunables.console.log_size);
-    let mut boot_actors = BootActors::start(boot, &output, None, false)?;
-    let site = boot_actors.site(boot, &output);
-    let found = !boot_actors.registrations.is_empty();
-    let first = site.events();
-    boot_actors.recover(Vec::new()).await?;
-    let hr_ctrl = boot_actors.hr_ctrl.clone();
-    Ok(((boot_actors, (hr_ctrl, found, first)), site))
+impl Parts {
+    async fn start(boot: &Arc<BootRecord>, link: Option<Link>) -> Result<Self, String> {
+        let output = Output::start(boot.tunables.console.log_size);
+        let (nucleus, kept) = match link {
+            Some(Link { socket, kept, lock }) => (Some((socket, lock)), kept),
+            None => (None, Vec::new()),
+        };
+        let adopts = kept.iter().any(|(label, _)| label.part == Part::Ledger);
+        let socket = nucleus.as_ref().map(|(socket, _)| socket.try_clone());
+        let socket = socket.transpose().map_err(|error| error.to_string())?;
+        let nucleus = nucleus.map(|(socket, lock)| (NucleusLink::over(socket), lock));
+        let mut boot_actors = BootActors::start(boot, &output, (socket, adopts), events::DEPTH)?;
+        let site = boot_actors.site(boot, &output);
+        let first = site.events();
+        let has_bank = !boot_actors.registrations.is_empty();
+        let (hr_ctrl, pmm) = (boot_actors.hr_ctrl.clone(), boot_actors.pmm.clone());
+        let found = match boot_actors.recover(kept).await? {
+            Some(adopted) => Found::Alive(adopted.ini_line),
+            None if has_bank => Found::Bank,
+            None => Found::Nothing,
+        };
+        if !adopts {
+            // Before it serves: from then on the next life of the program asks.
+            let _ = hr_ctrl.send(hr_ctrl::IniLine(Some(1))).await;
+        }
+        if let Some((nucleus, _)) = &nucleus {
+            let limit = boot.tunables.hr_ctrl.answer_timeout_ms;
+            actix_rt::spawn(pulse::beat(nucleus.clone(), hr_ctrl, pmm, limit));
+            nucleus.served(limit);
+        }
+        Ok(Self {
+            boot_actors,
+            nucleus,
+            started: Started { site, found, first },
+        })
+    }
 }
 
 /// Carries out HR_CTRL's orders until the site has ended.
-async fn serve(mut boot_actors: BootActors) -> Result<(), String> {
+async fn serve(
+    mut boot_actors: BootActors,
+    site: &str,
+    nucleus: Option<(NucleusLink, OwnedFd)>,
+) -> Result<(), String> {
     loop {
-        match boot_actors.order().await {
+        let asked = async {
+            match &nucleus {
+                Some((nucleus, _)) => nucleus.halt_asked().await,
+                None => std::future::pending().await,
+            }
+        };
+        let order = tokio::select! {
+            order = boot_actors.order() => order,
+            () = asked => {
+                let halt = hr_ctrl::Shutdown(ShutdownLevel::Halt);
+                boot_actors.hr_ctrl.do_send(halt);
+                continue;
+            }
+        };
+        match order {
             BootOrder::Reset => {
                 boot_actors.reopen(false).await?;
                 boot_actors.hr_ctrl.do_send(hr_ctrl::BootActorsReset);
@@ -229,7 +360,17 @@ async fn serve(mut boot_actors: BootActors) -> Result<(), String> {
                 boot_actors.reopen(true).await?;
                 let _ = boot_actors.hr_ctrl.send(hr_ctrl::StartCold).await;
             }
-            BootOrder::Halted(_) => return boot_actors.end().await,
+            BootOrder::Halted(_) => {
+                let ended = boot_actors.end().await;
+                if let Some((nucleus, _lock)) = &nucleus
+                    && !nucleus.ended()
+                {
+                    // nucleus was killed; what it would have removed last is ours to remove.
+                    let _ = std::fs::remove_file(paths::lock(site));
+                    let _ = std::fs::remove_dir(paths::site_root());
+                }
+                return ended;
+            }
         }
     }
 }

@@ -84,7 +84,10 @@ pub enum Frame {
     /// nucleus: somebody sent SIGTERM, SIGINT or SIGHUP: halt the site.
     Halt,
     /// hr_ctrl: the site serves; from now on my death is not its end. What ran before is adopted.
-    Served,
+    Served {
+        /// After how many milliseconds without a pulse I hang; 0 for never.
+        limit_ms: u64,
+    },
     /// hr_ctrl: each of my threads still answers.
     Pulse,
     /// hr_ctrl: the site has ended; what comes next is my exit.
@@ -112,7 +115,7 @@ impl Frame {
             Self::DropActor(actor) => w.u32(DROP_ACTOR).and_then(|w| w.u64(*actor)).map(drop),
             Self::KeptEnd => w.u32(KEPT_END).map(drop),
             Self::Halt => w.u32(HALT).map(drop),
-            Self::Served => w.u32(SERVED).map(drop),
+            Self::Served { limit_ms } => w.u32(SERVED).and_then(|w| w.u64(*limit_ms)).map(drop),
             Self::Pulse => w.u32(PULSE).map(drop),
             Self::Ended => w.u32(ENDED).map(drop),
         };
@@ -135,7 +138,7 @@ impl Frame {
             DROP_ACTOR => Self::DropActor(r.u64()?),
             KEPT_END => Self::KeptEnd,
             HALT => Self::Halt,
-            SERVED => Self::Served,
+            SERVED => Self::Served { limit_ms: r.u64()? },
             PULSE => Self::Pulse,
             ENDED => Self::Ended,
             _ => return Err(Short),
@@ -176,7 +179,7 @@ mod tests {
             Frame::DropActor(u64::MAX),
             Frame::KeptEnd,
             Frame::Halt,
-            Frame::Served,
+            Frame::Served { limit_ms: 30_000 },
             Frame::Pulse,
             Frame::Ended,
         ];

@@ -9,6 +9,7 @@ use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
@@ -58,6 +59,9 @@ pub enum LaunchError {
     /// nucleus could not be started.
     #[error("cannot start nucleus: {0}")]
     Nucleus(io::Error),
+    /// nucleus is one thread.
+    #[error("this program has more than one thread; put it below nucleus first thing in main")]
+    Threads,
     /// The site itself says why it cannot serve.
     #[error("{0}")]
     Refused(String),
@@ -103,6 +107,23 @@ pub fn start_site(record: &BootRecord) -> Result<(), LaunchError> {
         }
     }
     started
+}
+
+/// Makes this process nucleus, with its own program as the controller, to the end of that. Answers the program's
+/// exit code.
+///
+/// # Errors
+/// [`LaunchError`]; then nothing was started.
+pub(crate) fn become_nucleus(site: &str) -> Result<i32, LaunchError> {
+    refrain_abi::ActorName::new(site).map_err(|error| LaunchError::Name(site.to_owned(), error))?;
+    enough_files()?;
+    let lock = take_lock(site)?;
+    let argv = env::args_os()
+        .map(|word| CString::new(word.into_vec()))
+        .collect::<Result<_, _>>()
+        .map_err(|error| LaunchError::Nucleus(error.into()))?;
+    let exe = own_image().map_err(LaunchError::Nucleus)?;
+    nucleus::embedding(site.to_owned(), (exe, lock), argv).map_err(LaunchError::Nucleus)
 }
 
 /// A site needs some thirty fds for itself and a dozen an actor; with a few it would come up and

@@ -22,6 +22,7 @@ pub mod paths;
 pub mod site;
 pub mod supervise;
 
+pub use refrain_abi::tunables::Tunables;
 pub use refrain_abi::{ActorName, Aid, Capability, Gid, LifeNo};
 
 /// Restart policy, as a program or a configuration says it (SPEC H33).

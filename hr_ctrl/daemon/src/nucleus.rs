@@ -7,6 +7,7 @@
 //! Nothing else is touched when hr_ctrl dies: templates, standbys and lives go on, and the next hr_ctrl adopts
 //! them from what is kept here. When it is started, and what to do when that does not help, is [`deaths`]'s.
 
+mod controller;
 mod deaths;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -21,6 +22,8 @@ use refrain_sys::{PidFd, Signal, Spawn, WaitStatus, children, clock, inherited, 
 
 use crate::keeper::{Frame, Label, MAX_FDS, MAX_FRAME, Part};
 use crate::{containment, paths};
+use controller::{About, Command, Controller};
+pub(crate) use controller::{ORIGIN, Origin};
 use deaths::{Deaths, NO_ROOM_MS, Next};
 
 /// The executable's image.
@@ -58,10 +61,8 @@ struct Nucleus {
     /// After how many milliseconds without a pulse hr_ctrl is taken to hang; `None`: never.
     answer_limit_ms: Option<u64>,
     exe: OwnedFd,
-    boot: OwnedFd,
-    listener: OwnedFd,
-    status: Option<OwnedFd>,
     lock: OwnedFd,
+    controller: Controller,
     kept: BTreeMap<Label, Kept>,
     signals: SignalFd,
     served: bool,
@@ -109,7 +110,7 @@ pub fn main(args: &[String]) -> i32 {
         .get(2)
         .and_then(|limit| limit.parse().ok())
         .filter(|limit| *limit > 0);
-    match Nucleus::new(site, limit).and_then(Nucleus::run) {
+    match Nucleus::inherit(site, limit).and_then(Nucleus::run) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("nucleus: {error}; it is started by c_init");
@@ -118,8 +119,38 @@ pub fn main(args: &[String]) -> i32 {
     }
 }
 
+/// Runs nucleus in this process, with the program of `exe` and `argv` as its controller, to the end of the
+/// site. Answers the program's exit code.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) fn embedding(
+    site: String,
+    (exe, lock): (OwnedFd, OwnedFd),
+    argv: Vec<CString>,
+) -> io::Result<i32> {
+    let controller = Controller::Embedding { argv };
+    Nucleus::new(site, None, (exe, lock), controller)?.run()
+}
+
 impl Nucleus {
-    fn new(site: String, answer_limit_ms: Option<u64>) -> io::Result<Self> {
+    fn inherit(site: String, answer_limit_ms: Option<u64>) -> io::Result<Self> {
+        let exe = inherited::take(EXE_FD)?;
+        let controller = Controller::HrCtrl {
+            boot: inherited::take(BOOT_FD)?,
+            listener: inherited::take(LISTENER_FD)?,
+            status: Some(inherited::take(STATUS_FD)?),
+        };
+        let lock = inherited::take(LOCK_FD)?;
+        Self::new(site, answer_limit_ms, (exe, lock), controller)
+    }
+
+    fn new(
+        site: String,
+        answer_limit_ms: Option<u64>,
+        (exe, lock): (OwnedFd, OwnedFd),
+        controller: Controller,
+    ) -> io::Result<Self> {
         process::set_name("nucleus")?;
         process::hide_from_own_user()?;
         process::set_subreaper()?;
@@ -127,11 +158,9 @@ impl Nucleus {
         Ok(Self {
             site,
             answer_limit_ms,
-            exe: inherited::take(EXE_FD)?,
-            boot: inherited::take(BOOT_FD)?,
-            listener: inherited::take(LISTENER_FD)?,
-            lock: inherited::take(LOCK_FD)?,
-            status: Some(inherited::take(STATUS_FD)?),
+            exe,
+            lock,
+            controller,
             kept: BTreeMap::new(),
             signals: SignalFd::new(&[Signal::CHILD, Signal::TERM, Signal::INT, Signal::HUP])?,
             served: false,
@@ -144,7 +173,7 @@ impl Nucleus {
 
     fn run(mut self) -> io::Result<i32> {
         let code = loop {
-            let first = self.status.is_some();
+            let first = self.life == 0;
             let Some(mut hr_ctrl) = self.start_when_there_is_room()? else {
                 self.end_descendants()?;
                 break 1;
@@ -156,7 +185,7 @@ impl Nucleus {
                 None => String::new(),
             };
             // Nobody waits for a site that never served: its starter has been told why.
-            let ended = hr_ctrl.said_ended || (first && !self.served);
+            let ended = hr_ctrl.said_ended || (first && !self.served) || self.is_left(&hr_ctrl);
             let next = if ended {
                 Next::End
             } else {
@@ -206,34 +235,36 @@ impl Nucleus {
         }
     }
 
+    /// Whether an embedding program has ended because it wanted to, or was told to.
+    fn is_left(&self, program: &HrCtrl) -> bool {
+        let exited = program.status.and_then(WaitStatus::exited);
+        self.controller.is_embedding() && (self.halt || exited == Some(0))
+    }
+
     /// Starts the next life of hr_ctrl and hands it what was kept.
     fn start(&mut self) -> io::Result<HrCtrl> {
         let (socket, theirs) = seqpacket::pair()?;
-        let argv = [
-            "hr_ctrl".to_owned(),
-            self.life.to_string(),
-            self.site.clone(),
-            self.last_end.clone(),
-        ]
-        .map(|arg| CString::new(arg).unwrap_or_default());
-        let envp = std::env::vars()
-            .filter_map(|(name, value)| CString::new(format!("{name}={value}")).ok())
-            .collect::<Vec<_>>();
-        let mut fds = vec![
-            (self.exe.as_fd(), EXE_FD),
-            (self.boot.as_fd(), BOOT_FD),
-            (self.listener.as_fd(), LISTENER_FD),
-            (self.lock.as_fd(), LOCK_FD),
-            (theirs.as_fd(), NUCLEUS_FD),
-        ];
-        if let Some(status) = &self.status {
-            fds.push((status.as_fd(), STATUS_FD));
-        }
+        let about = About {
+            site: &self.site,
+            life: self.life,
+            last_end: &self.last_end,
+        };
+        let Command {
+            argv,
+            envp,
+            mut fds,
+        } = self.controller.command(&self.exe, about);
+        fds.push((self.lock.as_fd(), LOCK_FD));
+        fds.push((theirs.as_fd(), NUCLEUS_FD));
         let (pid, pidfd) = Spawn::new(self.exe.as_fd(), &argv, &envp)
             .fds(&fds)
             .spawn()?;
         drop(theirs);
-        self.status = None;
+        if self.controller.is_embedding() {
+            // Until it serves, it does what it likes for as long as it likes.
+            self.answer_limit_ms = None;
+        }
+        self.controller.started();
         self.life += 1;
         let mut hr_ctrl = HrCtrl {
             pid,
@@ -331,7 +362,7 @@ impl Nucleus {
     /// An hr_ctrl without a pulse is no controller: the next one is.
     fn end_if_it_hangs(&self, hr_ctrl: &mut HrCtrl) {
         let silent = clock::now_monotonic_ms().saturating_sub(hr_ctrl.last_pulse_ms);
-        if self.answer_limit_ms.is_some_and(|limit| silent > limit) {
+        if !hr_ctrl.hung && self.answer_limit_ms.is_some_and(|limit| silent > limit) {
             eprintln!("nucleus: hr_ctrl has not answered for {silent} ms; starting it again");
             let _ = hr_ctrl.pidfd.send_signal(Signal::KILL);
             hr_ctrl.hung = true;
@@ -341,9 +372,15 @@ impl Nucleus {
     /// Passes a request to end on; a SIGCHLD only wakes us, reaping is the caller's.
     fn take_signals(&mut self, hr_ctrl: &mut HrCtrl) -> io::Result<()> {
         while let Some((signal, _)) = self.signals.read()? {
-            if signal != Signal::CHILD {
-                self.halt = true;
-                hr_ctrl.to_hear.push_back(Told::Plain(Frame::Halt));
+            if signal == Signal::CHILD {
+                continue;
+            }
+            self.halt = true;
+            hr_ctrl.to_hear.push_back(Told::Plain(Frame::Halt));
+            // A program without a site, not yet or not any more, hears of no halt.
+            let hears = hr_ctrl.served && !hr_ctrl.said_ended;
+            if self.controller.is_embedding() && !hears {
+                let _ = hr_ctrl.pidfd.send_signal(signal);
             }
         }
         Ok(())
@@ -363,7 +400,11 @@ impl Nucleus {
                 }
                 Ok(Frame::Drop(label)) => drop(self.kept.remove(&label)),
                 Ok(Frame::DropActor(actor)) => self.kept.retain(|label, _| label.actor != actor),
-                Ok(Frame::Served) => (self.served, hr_ctrl.served) = (true, true),
+                Ok(Frame::Served { limit_ms }) => {
+                    (self.served, hr_ctrl.served) = (true, true);
+                    self.answer_limit_ms = Some(limit_ms).filter(|limit| *limit > 0);
+                    hr_ctrl.last_pulse_ms = clock::now_monotonic_ms();
+                }
                 Ok(Frame::Pulse) => hr_ctrl.last_pulse_ms = clock::now_monotonic_ms(),
                 Ok(Frame::Ended) => hr_ctrl.said_ended = true,
                 _ => {}

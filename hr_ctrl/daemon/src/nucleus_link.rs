@@ -38,6 +38,15 @@ impl NucleusLink {
     /// # Errors
     /// This is no child of nucleus, or nucleus has gone.
     pub fn open() -> io::Result<(Self, Kept)> {
+        let (socket, kept) = Self::receive()?;
+        Ok((Self::over(socket), kept))
+    }
+
+    /// The same for another thread to make the link of.
+    ///
+    /// # Errors
+    /// As [`NucleusLink::open`].
+    pub fn receive() -> io::Result<(OwnedFd, Kept)> {
         let socket = inherited::take(nucleus::NUCLEUS_FD)?;
         let mut kept = Vec::new();
         let mut buffer = [0; MAX_FRAME];
@@ -51,7 +60,7 @@ impl NucleusLink {
                 Ok(Frame::Keep { label, .. }) => {
                     tracing::error!(?label, "an fd was not handed over")
                 }
-                Ok(Frame::KeptEnd) => return Ok((Self::over(socket), kept)),
+                Ok(Frame::KeptEnd) => return Ok((socket, kept)),
                 _ => return Err(io::Error::other("nucleus does not answer")),
             }
         }
@@ -91,9 +100,9 @@ impl NucleusLink {
         self.tell(&Frame::DropActor(actor), &[]);
     }
 
-    /// Tells nucleus that the site serves.
-    pub fn served(&self) {
-        self.tell(&Frame::Served, &[]);
+    /// Tells nucleus that the site serves, and after how many milliseconds without a pulse it hangs.
+    pub fn served(&self, limit_ms: u64) {
+        self.tell(&Frame::Served { limit_ms }, &[]);
     }
 
     /// Tells nucleus that every thread of hr_ctrl answers.

@@ -102,6 +102,10 @@ pub(crate) async fn adopt(
     for actor in &actors {
         engine.tell_what_ended(*actor);
     }
+    let supervised: Vec<_> = engine.supervised.keys().copied().collect();
+    for actor in supervised {
+        engine.adopt_supervised(actor);
+    }
     engine.step(Event::Adopted);
     for actor in &actors {
         engine.go_on(*actor);
@@ -165,8 +169,12 @@ impl Engine {
         images: &mut KeptImages,
     ) -> Option<Adoptee> {
         let dossier = fds.dossier?;
-        let kind = self.core.view(actor)?.kind;
+        let (kind, gid) = self.core.view(actor).map(|view| (view.kind, view.gid))?;
         let spec = dossier.registered.start.clone();
+        if dossier.registered.supervised {
+            self.restore_supervised(actor, gid?, spec);
+            return None;
+        }
         let cgroup = dossier.cgroup.as_deref();
         let contained = self
             .parts
@@ -343,11 +351,15 @@ impl Engine {
         for registration in registrations {
             let name = registration.name;
             let actor = self.core.find_name(&name);
-            let is_ours = |actor: ActorKey| self.actors.get(&actor).is_some_and(|r| r.registered);
+            let is_ours = |actor: ActorKey| {
+                let user = self.actors.get(&actor);
+                user.is_some_and(|r| r.registered) || self.supervised.contains_key(&actor)
+            };
             if !actor.is_some_and(is_ours) {
                 self.parts.pmm.do_send(pmm::Deregister(name));
             }
         }
+        self.compare_supervised(registrations);
         let missing = self.actors.iter().filter(|(_, runtime)| {
             let has = |registration: &Registration| registration.name == runtime.name;
             runtime.registered && !registrations.iter().any(has)

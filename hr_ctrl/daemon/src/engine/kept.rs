@@ -109,13 +109,19 @@ impl Engine {
 
     /// Has nucleus keep the dossier as it is now.
     pub(super) fn keep_dossier(&self, actor: ActorKey) {
-        let (Some(nucleus), Some(runtime)) = (&self.parts.nucleus, self.actors.get(&actor)) else {
+        if let (true, Some(runtime)) = (self.parts.nucleus.is_some(), self.actors.get(&actor)) {
+            self.keep_as_dossier(actor, &Dossier::of(runtime));
+        }
+    }
+
+    pub(super) fn keep_as_dossier(&self, actor: ActorKey, dossier: &Dossier) {
+        let Some(nucleus) = &self.parts.nucleus else {
             return;
         };
-        let bytes = serde_json::to_vec(&Dossier::of(runtime)).unwrap_or_default();
+        let bytes = serde_json::to_vec(dossier).unwrap_or_default();
         match memfd::from_bytes("refrain-dossier", &bytes, false) {
             Ok(dossier) => nucleus.keep(actor.0, Part::Dossier, &[dossier.as_fd()]),
-            Err(error) => tracing::error!(name = %runtime.name, %error, "no dossier"),
+            Err(error) => tracing::error!(name = %dossier.name, %error, "no dossier"),
         }
     }
 

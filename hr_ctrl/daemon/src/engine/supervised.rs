@@ -8,20 +8,22 @@
 //! **After the program has ended** and was started again, the bank knows the actor and nobody has its
 //! factory. The core restores and restarts it like any other; its life is decided, and begins when the
 //! program registers it again ([`Engine::take_place`]). Until then `aps` shows it as `loading`, and its group
-//! has not terminated.
+//! has not terminated. Below a nucleus it is adopted like that, too: its life has failed with the program, so
+//! its group restarts; other groups notice nothing ([`Engine::adopt_supervised`]).
 
 use std::sync::Arc;
 use std::thread::ThreadId;
 use std::time::Duration;
 
-use hr_ctrl_core::{ActorKey, ActorState, ActorView, Event, Kind, StopHow, Ticket};
-use refrain_abi::{ActorName, Aid, Capability, Gid, LifeNo};
+use hr_ctrl_core::{ActorKey, ActorState, ActorView, Event, GroupState, Kind, StopHow, Ticket};
+use refrain_abi::{ActorName, Aid, Capability, Gid, LifeNo, Serial};
 use refrain_pmm::{LifeRecord, Registration};
 use refrain_sys::clock;
 
-use super::kept::Registered;
+use super::kept::{Dossier, Registered};
 use super::{Engine, Pending};
 use crate::hr_ctrl::SupervisedEnded;
+use crate::ledger::Numbered;
 use crate::limits::LimitRows;
 use crate::pmm;
 use crate::site::{ActorInfo, SiteError, StartSpec};
@@ -29,6 +31,9 @@ use crate::supervise::{Command, Credentials, Host, LifeShared};
 
 /// How the end of a life was noticed, in `aps`: by HR_CTRL, from its arbiter's report.
 const REPORTED: &str = "report";
+
+/// How a life ended that nobody has seen the end of.
+const WITH_PROGRAM: &str = "its program has ended";
 
 /// One registered supervisor actor.
 pub(crate) struct Supervised {
@@ -82,6 +87,14 @@ impl Supervised {
 
     fn name(&self) -> ActorName {
         self.spec.name
+    }
+
+    fn registration(&self) -> Registered {
+        Registered {
+            start: self.spec.clone(),
+            image: None,
+            supervised: true,
+        }
     }
 
     pub(super) fn is_in(&self, life: LifeNo) -> bool {
@@ -159,13 +172,13 @@ impl Engine {
     }
 
     /// The program that had registered an actor was started again and registers it again: its life, which is
-    /// decided, begins. Gives the host back where that is not so.
+    /// decided, begins, or will when its group has stopped. Gives the host back where that is not so.
     pub(crate) fn take_place(
         &mut self,
         name: ActorName,
         gid: Option<Gid>,
         host: Host,
-    ) -> Result<Aid, Host> {
+    ) -> Result<(), Host> {
         let Some(actor) = self.core.find_name(&name) else {
             return Err(host);
         };
@@ -175,12 +188,20 @@ impl Engine {
         if supervised.host.is_some() || Some(supervised.gid) != gid {
             return Err(host);
         }
-        let Some((life, aid)) = supervised.begin.take() else {
-            return Err(host);
-        };
-        supervised.host = Some(host);
-        self.begin_hosted(actor, life, aid);
-        Ok(aid)
+        let group = self.core.group(supervised.gid);
+        let restarts = group.is_some_and(|group| group.state == GroupState::Restarting);
+        match supervised.begin.take() {
+            Some((life, aid)) => {
+                supervised.host = Some(host);
+                self.begin_hosted(actor, life, aid);
+                Ok(())
+            }
+            None if restarts => {
+                supervised.host = Some(host);
+                Ok(())
+            }
+            None => Err(host),
+        }
     }
 
     /// Whether a supervisor actor has a life.
@@ -198,15 +219,17 @@ impl Engine {
         (gid, host): (Gid, Host),
     ) {
         self.together.entry(gid).or_default();
-        self.supervised
-            .insert(actor, Supervised::new(spec, gid, Some(host)));
+        let supervised = Supervised::new(spec, gid, Some(host));
+        self.keep_supervised(actor, &supervised);
+        self.supervised.insert(actor, supervised);
         self.deferred.push_back(Event::Loaded { actor });
     }
 
-    /// At boot: an actor that the bank knows.
+    /// At boot: an actor that the bank or nucleus knows.
     pub(super) fn restore_supervised(&mut self, actor: ActorKey, gid: Gid, spec: StartSpec) {
         let mut supervised = Supervised::new(spec, gid, None);
         supervised.registered = true;
+        self.keep_supervised(actor, &supervised);
         self.together.entry(gid).or_default();
         self.supervised.insert(actor, supervised);
     }
@@ -258,10 +281,21 @@ impl Engine {
             self.parts.output.say(line);
             return self.step(Event::BeginFailed { actor, life });
         }
+        let began_ms = clock::now_monotonic_ms();
+        if let Some(own) = self.ledger.own(actor) {
+            // Nobody is woken: all that the next life of the program asks is whether there was one.
+            let serial = Serial(1);
+            own.set_life(
+                Numbered { life, serial },
+                0,
+                began_ms,
+                credentials.capability,
+            );
+        }
         supervised.life = Some(Own {
             shared,
             credentials,
-            began_ms: clock::now_monotonic_ms(),
+            began_ms,
         });
         self.life_began(actor, life, aid);
         let engine = self.shared();
@@ -292,11 +326,7 @@ impl Engine {
             };
             self.parts.pmm.do_send(pmm::RecordLife { name, note });
         } else {
-            let registered = Registered {
-                start: supervised.spec.clone(),
-                image: None,
-                supervised: true,
-            };
+            let registered = supervised.registration();
             self.parts.pmm.do_send(pmm::Register(Registration {
                 name,
                 gid: supervised.gid,
@@ -311,6 +341,69 @@ impl Engine {
         let gid = supervised.gid;
         self.reserve_aids(aid);
         self.arm_together(gid);
+    }
+
+    /// The program has ended, and its next life adopts: whatever life the actor had has ended with it.
+    pub(super) fn adopt_supervised(&mut self, actor: ActorKey) {
+        let Some(view) = self.core.view(actor) else {
+            return;
+        };
+        let (state, life, aid) = (view.state, view.life, view.aid);
+        if state == ActorState::Loading {
+            return self.step(Event::Loaded { actor });
+        }
+        let (Some(life), Some(aid)) = (life.filter(|_| state.is_alive()), aid) else {
+            return;
+        };
+        let begun = self.ledger.own(actor).and_then(|own| own.life());
+        let has_begun = begun.is_some_and(|begun| begun.life == life);
+        let Some(supervised) = self.supervised.get_mut(&actor) else {
+            return;
+        };
+        if state == ActorState::Ending {
+            self.step(Event::Gone { actor, life });
+        } else if has_begun {
+            supervised.last_end = Some(WITH_PROGRAM.to_owned());
+            supervised.last_notice = Some(REPORTED);
+            let named = (supervised.name(), Some(supervised.gid));
+            let how = supervised.last_end.clone();
+            self.life_is_over(named, (life, aid), false, how);
+            self.step(Event::Ended {
+                actor,
+                life,
+                clean: false,
+                exit_code: None,
+                at_ms: clock::now_monotonic_ms(),
+            });
+            self.step(Event::Gone { actor, life });
+            self.tell_supervised_restarts(actor);
+        } else {
+            // It waits for its program to register it again; a stop takes it back.
+            supervised.begin = Some((life, aid));
+        }
+    }
+
+    /// Has nucleus keep what the next life of the program is to know of an actor.
+    fn keep_supervised(&self, actor: ActorKey, supervised: &Supervised) {
+        self.keep_as_dossier(
+            actor,
+            &Dossier {
+                name: supervised.name(),
+                registered: supervised.registration(),
+                in_bank: supervised.registered,
+                cgroup: None,
+                exec_reason: None,
+                templates: Vec::new(),
+            },
+        );
+    }
+
+    /// Which of them the bank knows.
+    pub(super) fn compare_supervised(&mut self, registrations: &[Registration]) {
+        for supervised in self.supervised.values_mut() {
+            let name = supervised.spec.name;
+            supervised.registered = registrations.iter().any(|known| known.name == name);
+        }
     }
 
     /// Carries out `Stop`.
@@ -463,6 +556,9 @@ impl Engine {
             self.parts.pmm.do_send(pmm::Deregister(supervised.name()));
         }
         self.parts.pmm.do_send(pmm::ForgetActor(actor));
+        if let Some(nucleus) = &self.parts.nucleus {
+            nucleus.let_actor_go(actor.0);
+        }
         let gid = supervised.gid;
         if !self.supervised.values().any(|other| other.gid == gid) {
             self.together.remove(&gid);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use actix::{Context, Handler, Message, ResponseFuture};
 use hr_ctrl_core::{ActorKey, Requester};
-use refrain_abi::{Aid, Gid, LifeNo};
+use refrain_abi::{Gid, LifeNo};
 
 use super::{BoxedAnswer, HrCtrl};
 use crate::site::{SiteError, StartSpec};
@@ -14,7 +14,7 @@ use crate::supervise::Host;
 
 /// A supervisor actor, by the embedding program.
 #[derive(Message)]
-#[rtype(result = "Result<Aid, SiteError>")]
+#[rtype(result = "Result<(), SiteError>")]
 pub(crate) struct Supervise {
     /// Its name, group and policy.
     pub(crate) spec: StartSpec,
@@ -39,15 +39,18 @@ pub(crate) struct SupervisedEnded {
 }
 
 impl Handler<Supervise> for HrCtrl {
-    type Result = BoxedAnswer<Aid>;
+    type Result = BoxedAnswer<()>;
     fn handle(&mut self, asked: Supervise, _: &mut Context<Self>) -> Self::Result {
         let taken =
             self.engine
                 .borrow_mut()
                 .take_place(asked.spec.name, asked.spec.gid, asked.host);
         match taken {
-            Ok(aid) => Box::pin(async move { Ok(aid) }),
-            Err(host) => self.run(asked.spec, Requester::Owner, (None, Some(host))),
+            Ok(()) => Box::pin(async { Ok(()) }),
+            Err(host) => {
+                let begun = self.run(asked.spec, Requester::Owner, (None, Some(host)));
+                Box::pin(async { begun.await.map(drop) })
+            }
         }
     }
 }
