@@ -138,6 +138,8 @@ pub struct Engine {
     together: HashMap<Gid, Arc<Together>>,
     /// Lives that have begun already, while their beginning is booked.
     booked: HashMap<ActorKey, Arc<LifeShared>>,
+    /// Of supervisor actors, in this turn: what is done off the path is still to come.
+    begun: Vec<(ActorKey, LifeNo)>,
     tickets: HashMap<Ticket, Pending>,
     last_ticket: u64,
     effects: Vec<Effect>,
@@ -211,6 +213,7 @@ impl Engine {
                 supervised: HashMap::new(),
                 together: HashMap::new(),
                 booked: HashMap::new(),
+                begun: Vec::new(),
                 tickets: HashMap::new(),
                 last_ticket: 0,
                 effects: Vec::new(),

@@ -298,15 +298,43 @@ impl Engine {
             began_ms,
         });
         self.life_began(actor, life, aid);
-        let engine = self.shared();
-        actix_rt::spawn(async move {
-            tokio::task::yield_now().await;
-            engine.borrow_mut().after_supervised_begin(actor, life);
-        });
+        self.begun.push((actor, life));
+        if self.begun.len() == 1 {
+            let engine = self.shared();
+            actix_rt::spawn(async move {
+                tokio::task::yield_now().await;
+                engine.borrow_mut().after_supervised_begins();
+            });
+        }
     }
 
-    /// Off the path: the bank, and the console.
-    fn after_supervised_begin(&mut self, actor: ActorKey, life: LifeNo) {
+    /// Off the path, once for all that have begun together: the bank, and the console.
+    fn after_supervised_begins(&mut self) {
+        let mut begun = std::mem::take(&mut self.begun);
+        let mut gids = Vec::new();
+        let mut notes = Vec::with_capacity(begun.len());
+        for (actor, life) in begun.drain(..) {
+            self.after_supervised_begin(actor, life, &mut notes);
+            let gid = self.supervised.get(&actor).map(|supervised| supervised.gid);
+            gids.extend(gid.filter(|gid| gids.last() != Some(gid)));
+        }
+        self.begun = begun;
+        if !notes.is_empty() {
+            self.parts.pmm.do_send(pmm::RecordLives(notes));
+        }
+        gids.sort_unstable();
+        gids.dedup();
+        for gid in gids {
+            self.arm_together(gid);
+        }
+    }
+
+    fn after_supervised_begin(
+        &mut self,
+        actor: ActorKey,
+        life: LifeNo,
+        notes: &mut Vec<(ActorName, LifeRecord)>,
+    ) {
         self.tell_supervised_restarts(actor);
         let restarts = self.core.view(actor).map_or(0, |view| view.restarts);
         let Some(supervised) = self.supervised.get_mut(&actor).filter(|s| s.is_in(life)) else {
@@ -324,7 +352,7 @@ impl Engine {
                 clean: false,
                 running: None,
             };
-            self.parts.pmm.do_send(pmm::RecordLife { name, note });
+            notes.push((name, note));
         } else {
             let registered = supervised.registration();
             self.parts.pmm.do_send(pmm::Register(Registration {
@@ -338,9 +366,7 @@ impl Engine {
                 spec: serde_json::to_vec(&registered).unwrap_or_default(),
             }));
         }
-        let gid = supervised.gid;
         self.reserve_aids(aid);
-        self.arm_together(gid);
     }
 
     /// The program has ended, and its next life adopts: whatever life the actor had has ended with it.

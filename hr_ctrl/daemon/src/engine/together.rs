@@ -18,8 +18,8 @@ const IN_PLACE: &str = "in place";
 
 impl Engine {
     /// Allows a group to restart in place, if all of it is on one arbiter and the core would restart it at once.
-    pub(super) fn arm_together(&mut self, gid: Gid) {
-        let Some(group) = self.together.get(&gid).filter(|group| !group.is_allowed()) else {
+    pub(super) fn arm_together(&self, gid: Gid) {
+        let Some(group) = self.together.get(&gid) else {
             return;
         };
         let left = self.core.restarts_ahead(gid, clock::now_monotonic_ms());
@@ -27,7 +27,7 @@ impl Engine {
         for member in self.core.members(gid) {
             let own = self.supervised.get(&member.key).and_then(|s| s.thread());
             if own.is_none() || own != *thread.get_or_insert(own) {
-                return;
+                return group.allow(0, 0);
             }
             members += 1;
         }
@@ -49,8 +49,10 @@ impl Engine {
 
     /// A group says that it has restarted.
     pub(crate) fn book_together(&mut self, gid: Gid) {
-        // All of it is done again: what was allowed was counted from the badness of before.
-        self.take_back_together(gid);
+        let done = self.together.get(&gid).map(|group| group.take_done());
+        self.book_all(gid, done.unwrap_or_default());
+        // What was allowed was counted from the badness of before. A leave of which a part is used up by now
+        // stays as it is.
         self.arm_together(gid);
     }
 
@@ -74,10 +76,9 @@ impl Engine {
     /// Tells the core that every member has ended, the failed one first, and is gone; its answer is to begin the
     /// lives that run.
     fn book_in_place(&mut self, gid: Gid, done: Done) {
-        let took = done.took();
+        let (took, how) = (done.took(), done.how());
         let Done {
             failed,
-            how,
             at_ms,
             begun,
             ..
@@ -127,6 +128,8 @@ impl Engine {
                 let tidy = false;
                 supervised.tell(Command::Stop { life, tidy });
             }
+            // Nor are those after it.
+            self.take_back_together(gid);
         }
     }
 }

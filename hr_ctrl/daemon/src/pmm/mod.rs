@@ -114,6 +114,11 @@ pub struct RecordLife {
     pub note: LifeRecord,
 }
 
+/// The same of several, in this order.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct RecordLives(pub Vec<(ActorName, LifeRecord)>);
+
 /// The groups that there are, told by an hr_ctrl that has adopted them: blocks of others are those of groups
 /// that have terminated, which PMM may not have been told of (SPEC H18).
 #[derive(Message)]
@@ -388,6 +393,17 @@ impl Handler<RecordLife> for Pmm {
         self.change(&format!("record {}", note.name), |bank| {
             bank.record_life(note.name, note.note)
         });
+    }
+}
+
+impl Handler<RecordLives> for Pmm {
+    type Result = ();
+    fn handle(&mut self, RecordLives(notes): RecordLives, _: &mut Context<Self>) {
+        for (name, note) in notes {
+            self.change(&format!("record {name}"), |bank| {
+                bank.record_life(name, note)
+            });
+        }
     }
 }
 

@@ -14,6 +14,7 @@
 //! run in a `LocalSet` of the life's own. What a life has given to *other* threads (a thread that it started, a
 //! clone of its [`super::Life`]) cannot be taken back within one Linux process; its requests are refused.
 
+use std::borrow::Cow;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -21,7 +22,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context as Turn, Poll, Waker};
 
-use actix::dev::{ContextFut, EnvelopeProxy};
+use actix::dev::{ContextFut, Envelope, EnvelopeProxy};
 use actix::fut::ActorFuture;
 use actix::{Actor, ActorContext, AsyncContext, Context};
 use hr_ctrl_core::ActorKey;
@@ -32,7 +33,7 @@ use tokio::task::LocalSet;
 
 use super::life::{Ground, Life, LifeShared};
 use super::mailbox::Mailbox;
-use super::panics;
+use super::panics::{self, Said};
 use super::together::{self, Member, Together};
 use crate::hr_ctrl::{RestartedTogether, SupervisedEnded};
 
@@ -56,7 +57,7 @@ pub(super) enum End {
     /// Its context stopped when HR_CTRL had told it to.
     Told,
     /// It panicked, and said this.
-    Panicked(String),
+    Panicked(Said),
     /// HR_CTRL has stopped it.
     Killed,
     /// The arbiter has ended.
@@ -65,13 +66,13 @@ pub(super) enum End {
 
 impl End {
     /// As `aps` shows it.
-    fn words(&self) -> &str {
+    pub fn words(&self) -> Cow<'static, str> {
         match self {
-            Self::Told => "told to stop",
-            Self::Stopped => "stopped without the exit handler",
-            Self::Panicked(said) => said,
-            Self::Killed => "killed",
-            Self::Abandoned => "its arbiter has ended",
+            Self::Told => "told to stop".into(),
+            Self::Stopped => "stopped without the exit handler".into(),
+            Self::Panicked(said) => said.to_string().into(),
+            Self::Killed => "killed".into(),
+            Self::Abandoned => "its arbiter has ended".into(),
         }
     }
 
@@ -79,7 +80,7 @@ impl End {
         match self {
             Self::Stopped if clean => "clean".to_owned(),
             end if clean => format!("clean, {}", end.words()),
-            end => end.words().to_owned(),
+            end => end.words().into_owned(),
         }
     }
 }
@@ -88,7 +89,7 @@ impl End {
 struct Running<A: Actor<Context = Context<A>>> {
     life: Arc<LifeShared>,
     /// Its object in its context; or why it could not be made.
-    made: Result<ContextFut<A, Context<A>>, String>,
+    made: Result<ContextFut<A, Context<A>>, Said>,
     /// What it spawns on its arbiter.
     beside: LocalSet,
     /// HR_CTRL has told it to stop.
@@ -195,7 +196,10 @@ impl<A: Actor<Context = Context<A>>> Slot<A> {
             panics::catch(|| {
                 let object = (self.factory.borrow_mut())(&Life(Arc::clone(&life)));
                 let mut context = Context::new();
-                context.spawn(Pump(Arc::clone(&self.mailbox)));
+                context.spawn(Pump {
+                    mailbox: Arc::clone(&self.mailbox),
+                    taken: None,
+                });
                 context.into_future(object)
             })
         };
@@ -287,14 +291,9 @@ impl<A: Actor<Context = Context<A>>> Slot<A> {
         if !failed || !group.is_allowed() {
             return Err(end);
         }
-        let how = end.words();
-        match together::restart(group, *actor, how) {
-            Some(_) => {
-                self.untold.set(true);
-                Ok(())
-            }
-            None => Err(end),
-        }
+        together::restart(group, *actor, end)?;
+        self.untold.set(true);
+        Ok(())
     }
 
     fn end_and_report(&self, end: End) {
@@ -356,7 +355,12 @@ impl<A: Actor<Context = Context<A>>> Drop for Abandon<A> {
 }
 
 /// Takes messages out of the mailbox and has the life handle them.
-struct Pump<A: Actor<Context = Context<A>>>(Arc<Mailbox<A>>);
+struct Pump<A: Actor<Context = Context<A>>> {
+    mailbox: Arc<Mailbox<A>>,
+    /// What the life handles. It stands here, and is dropped with the life that fails, because a frame that has
+    /// nothing to drop is passed by in an unwinding.
+    taken: Option<Envelope<A>>,
+}
 
 impl<A: Actor<Context = Context<A>>> ActorFuture<A> for Pump<A> {
     type Output = ();
@@ -367,16 +371,19 @@ impl<A: Actor<Context = Context<A>>> ActorFuture<A> for Pump<A> {
         context: &mut Context<A>,
         turn: &mut Turn<'_>,
     ) -> Poll<()> {
+        let Self { mailbox, taken } = self.get_mut();
         for _ in 0..TURN {
             // While it waits for a future, or stops, nothing is taken; it is polled again after that.
             if context.waiting() {
                 return Poll::Pending;
             }
-            let Some(mut envelope) = self.0.take(turn.waker()) else {
+            *taken = mailbox.take(turn.waker());
+            let Some(envelope) = taken else {
                 return Poll::Pending;
             };
             envelope.handle(object, context);
         }
+        *taken = None;
         turn.waker().wake_by_ref();
         Poll::Pending
     }

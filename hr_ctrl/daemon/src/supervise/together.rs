@@ -4,7 +4,8 @@
 //! relay of user actors ([decision 0012](../../../../docs/adr/0012-a-failing-life-wakes-its-successor.md)),
 //! HR_CTRL says beforehand how many restarts it would decide whatever else happened ([`Together::allow`]); the
 //! arbiter uses that up ([`Together::claim`]) and restarts; HR_CTRL books it afterwards through the core, or before
-//! any event that could change the answer ([`Together::take_back`]).
+//! any event that could change the answer ([`Together::take_back`]). While it books, what is left of the leave
+//! holds: the answer was counted for all of them in a row ([`Together::take_done`]).
 //!
 //! # Why no life is begun twice, or against the core's will
 //! Who decides is settled under one lock. Before the claim HR_CTRL may take its leave back, and decides alone.
@@ -26,10 +27,11 @@ use refrain_abi::LifeNo;
 use refrain_sys::clock;
 
 use super::life::LifeShared;
+use super::slot::End;
 
 /// How many restarts are allowed beforehand at most: a group that fails faster than HR_CTRL books is slowed
 /// down to that.
-pub(crate) const AHEAD: u32 = 8;
+pub(crate) const AHEAD: u32 = 32;
 
 /// A group of supervisor actors, shared by HR_CTRL and the arbiter.
 #[derive(Default)]
@@ -48,8 +50,7 @@ struct State {
 pub(crate) struct Done {
     /// Who failed.
     pub failed: ActorKey,
-    /// How, in words.
-    pub how: String,
+    end: End,
     /// When, on the clock of [`hr_ctrl_core::Event::Ended`].
     pub at_ms: u64,
     /// The life of each member that has begun.
@@ -58,6 +59,11 @@ pub(crate) struct Done {
 }
 
 impl Done {
+    /// How it failed, in words.
+    pub fn how(&self) -> String {
+        self.end.words().into_owned()
+    }
+
     /// From the end of the failed life to when the last member had begun; `None`: it has not yet.
     pub fn took(&self) -> Option<Duration> {
         let nanos = self.took.load(Ordering::Acquire);
@@ -82,6 +88,11 @@ impl Together {
         self.lock().left > 0
     }
 
+    /// What is to be booked. The leave stays: a group that fails while HR_CTRL books does not wait for it.
+    pub fn take_done(&self) -> Vec<Done> {
+        std::mem::take(&mut self.lock().done)
+    }
+
     /// From now on HR_CTRL decides alone, when it has booked these.
     pub fn take_back(&self) -> Vec<Done> {
         let mut state = self.lock();
@@ -94,15 +105,15 @@ impl Together {
         !self.lock().done.is_empty()
     }
 
-    /// Uses one restart up, if one is allowed.
-    fn claim(&self, done: Done) -> bool {
+    /// Uses one restart up, if one is allowed; else gives it back.
+    fn claim(&self, done: Done) -> Result<(), Done> {
         let mut state = self.lock();
         if state.left == 0 || state.members != done.begun.len() {
-            return false;
+            return Err(done);
         }
         state.left -= 1;
         state.done.push(done);
-        true
+        Ok(())
     }
 }
 
@@ -153,30 +164,34 @@ pub(super) fn leave(group: &Arc<Together>, slot: &Rc<dyn Member>) {
     drop(left);
 }
 
-/// Restarts the group in place, if that is allowed. Answers how many members it has; `None`: it was not done.
+/// Restarts the group in place.
 ///
 /// All lives have ended before the first begins (SPEC H9, invariant 1).
-pub(super) fn restart(group: &Arc<Together>, failed: ActorKey, how: &str) -> Option<usize> {
+///
+/// # Errors
+/// That is not allowed, or not every member runs: how the life ended, which is to be reported.
+pub(super) fn restart(group: &Arc<Together>, failed: ActorKey, end: End) -> Result<(), End> {
     let since = Instant::now();
     // Code of actors runs below: nothing is borrowed meanwhile.
-    let members = MEMBERS.with_borrow(|members| members.get(&key(group)).cloned())?;
+    let members = MEMBERS.with_borrow(|members| members.get(&key(group)).cloned());
+    let members = members.unwrap_or_default();
     let mut begun = Vec::with_capacity(members.len());
     for member in &members {
-        let (actor, no) = member.running()?;
+        let Some((actor, no)) = member.running() else {
+            return Err(end);
+        };
         begun.push((actor, member.life(no.next())));
     }
     let lives: Vec<_> = begun.iter().map(|(_, life)| Arc::clone(life)).collect();
     let took = Arc::new(AtomicU64::new(0));
     let done = Done {
         failed,
-        how: how.to_owned(),
+        end,
         at_ms: clock::now_monotonic_ms(),
         begun,
         took: Arc::clone(&took),
     };
-    if !group.claim(done) {
-        return None;
-    }
+    group.claim(done).map_err(|done| done.end)?;
     for member in &members {
         member.drop_life();
     }
@@ -186,7 +201,7 @@ pub(super) fn restart(group: &Arc<Together>, failed: ActorKey, how: &str) -> Opt
     }
     let nanos = u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX);
     took.store(nanos.max(1), Ordering::Release);
-    Some(members.len())
+    Ok(())
 }
 
 #[cfg(test)]
@@ -196,7 +211,7 @@ mod tests {
     fn done() -> Done {
         Done {
             failed: ActorKey(1),
-            how: String::new(),
+            end: End::Stopped,
             at_ms: 0,
             begun: Vec::new(),
             took: Arc::default(),
@@ -206,18 +221,21 @@ mod tests {
     #[test]
     fn a_claim_needs_leave_and_every_member() {
         let group = Together::default();
-        assert!(!group.claim(done()), "nothing is allowed at first");
+        assert!(group.claim(done()).is_err(), "nothing is allowed at first");
         group.allow(2, 1);
-        assert!(!group.claim(done()), "a member is missing");
+        assert!(group.claim(done()).is_err(), "a member is missing");
         group.allow(2, 0);
-        assert!(group.claim(done()) && group.claim(done()));
-        assert!(!group.claim(done()), "both are used up");
+        assert!(group.claim(done()).is_ok() && group.claim(done()).is_ok());
+        assert!(group.claim(done()).is_err(), "both are used up");
         group.allow(2, 0);
         assert!(!group.is_allowed(), "two wait to be booked");
         assert_eq!(group.take_back().len(), 2);
         group.allow(2, 0);
-        assert!(group.claim(done()));
+        assert!(group.claim(done()).is_ok());
+        assert_eq!(group.take_done().len(), 1);
+        let claimed = group.claim(done());
+        assert!(claimed.is_ok(), "the leave stays while they are booked");
         assert_eq!(group.take_back().len(), 1);
-        assert!(!group.claim(done()), "taken back");
+        assert!(group.claim(done()).is_err(), "taken back");
     }
 }
