@@ -14,3 +14,5 @@ mod groups;
 mod mail;
 #[path = "supervise/memory.rs"]
 mod memory;
+#[path = "supervise/trio.rs"]
+mod trio;
