@@ -26,7 +26,9 @@ use crate::report::Report;
 /// The part's name.
 pub const PART: &str = "supervise";
 /// How many are restarted together.
-const MANY: usize = 100;
+pub const MANY: usize = 100;
+/// How the rows of Erlang are called.
+pub const ERLANG: &str = "Erlang process, one_for_all";
 /// The first restarts of a pass, which load code and fill caches, do not count.
 const WARM: u32 = 10;
 /// Each has its turn so often: what else the machine does meets all of them.
@@ -82,23 +84,12 @@ pub trait Supervises: Sized {
 /// # Errors
 /// When an actor does not come back, or at an interrupt.
 pub fn run(stage: &Stage, report: &mut Report) -> Result<()> {
-    for lives in [1, MANY] {
-        let rounds = if lives == 1 {
-            stage.pick(2_000, 200)
-        } else {
-            stage.pick(200, 20)
-        };
-        // Every panic here is meant.
-        let hook = std::panic::take_hook();
-        std::panic::set_hook(Box::new(|_| {}));
-        let measured = in_turn(lives, rounds / PASSES);
-        std::panic::set_hook(hook);
-        let ours = name("ours", lives);
-        for (peer, samples) in measured? {
-            let limit = (peer != "ours").then_some(ours.as_str());
-            report.row(PART, &name(peer, lives), limit, samples);
-        }
-    }
+    // Every panic here is meant. Nobody's hook prints, or takes a backtrace; ours is in front of this one.
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let measured = libraries(stage, report);
+    std::panic::set_hook(hook);
+    measured?;
     report.fact(
         PART,
         "actix",
@@ -109,6 +100,22 @@ pub fn run(stage: &Stage, report: &mut Report) -> Result<()> {
         report.fact(PART, "ractor, kameo", how);
     }
     erlang(stage, report)
+}
+
+fn libraries(stage: &Stage, report: &mut Report) -> Result<()> {
+    for lives in [1, MANY] {
+        let rounds = if lives == 1 {
+            stage.pick(2_000, 200)
+        } else {
+            stage.pick(200, 20)
+        };
+        let ours = name("ours", lives);
+        for (peer, samples) in in_turn(lives, rounds / PASSES)? {
+            let limit = (peer != "ours").then_some(ours.as_str());
+            report.row(PART, &name(peer, lives), limit, samples);
+        }
+    }
+    Ok(())
 }
 
 /// Everybody's samples, by name.
@@ -158,7 +165,9 @@ async fn measure<S: Supervises>(lives: usize, rounds: u32) -> Result<Vec<f64>> {
     Ok(samples)
 }
 
-fn name(peer: &str, lives: usize) -> String {
+/// What a row is called.
+#[must_use]
+pub fn name(peer: &str, lives: usize) -> String {
     match lives {
         1 => format!("{peer}, one"),
         _ => format!("{peer}, {lives} together"),
@@ -187,7 +196,7 @@ fn erlang(stage: &Stage, report: &mut Report) -> Result<()> {
         let samples = samples.skip(WARM as usize).collect();
         report.row(
             PART,
-            &name("Erlang process, one_for_all", lives),
+            &name(ERLANG, lives),
             Some(&name("ours", lives)),
             samples,
         );
