@@ -128,9 +128,16 @@ impl<A: Actor<Context = Context<A>>> Slot<A> {
     }
 
     /// Serves the slot until the actor is deregistered.
-    pub async fn serve(self: Rc<Self>, mut commands: UnboundedReceiver<Command>) {
-        let slot = Abandon(self);
-        poll_fn(|turn| slot.0.poll(&mut commands, turn)).await;
+    pub async fn serve(self: Rc<Self>, commands: UnboundedReceiver<Command>) {
+        let mut served = Served {
+            slot: self,
+            commands,
+        };
+        poll_fn(|turn| {
+            let Served { slot, commands } = &mut served;
+            slot.poll(commands, turn)
+        })
+        .await;
     }
 
     fn poll(
@@ -297,12 +304,15 @@ impl<A: Actor<Context = Context<A>>> Slot<A> {
     }
 
     fn end_and_report(&self, end: End) {
-        let (Some(life), Some(actor)) = (self.end(), self.ground.actor.get()) else {
-            return;
-        };
+        if let (Some(life), Some(actor)) = (self.end(), self.ground.actor.get()) {
+            self.report(*actor, &life, end);
+        }
+    }
+
+    fn report(&self, actor: ActorKey, life: &LifeShared, end: End) {
         let clean = life.is_clean();
         self.ground.hr_ctrl.do_send(SupervisedEnded {
-            actor: *actor,
+            actor,
             life: life.no(),
             clean,
             how: end.into_words(clean),
@@ -336,20 +346,31 @@ impl<A: Actor<Context = Context<A>>> Member for Slot<A> {
     }
 }
 
-/// Sees to it that a slot whose arbiter ends is not waited for.
-struct Abandon<A: Actor<Context = Context<A>>>(Rc<Slot<A>>);
+/// A slot while it is served. It sees to it that one whose arbiter ends is not waited for.
+struct Served<A: Actor<Context = Context<A>>> {
+    slot: Rc<Slot<A>>,
+    commands: UnboundedReceiver<Command>,
+}
 
-impl<A: Actor<Context = Context<A>>> Drop for Abandon<A> {
+impl<A: Actor<Context = Context<A>>> Drop for Served<A> {
     fn drop(&mut self) {
-        let slot = &self.0;
+        // Before the report, which HR_CTRL may answer at once: it is to hear that nothing begins here.
+        self.commands.close();
+        let slot = &self.slot;
         if let Some(group) = slot.group.get() {
             together::leave(group, &(Rc::clone(slot) as Rc<dyn Member>));
         }
         slot.mailbox.close();
         if slot.is_closed.get() {
             slot.end();
-        } else {
-            slot.end_and_report(End::Abandoned);
+            return;
+        }
+        slot.end_and_report(End::Abandoned);
+        while let Ok(command) = self.commands.try_recv() {
+            if let Command::Begin(actor, life, _) = command {
+                life.end();
+                slot.report(actor, &life, End::Abandoned);
+            }
         }
     }
 }
