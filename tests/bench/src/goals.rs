@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_of_erlang_is_judged_against_a_hundred_only() {
+    fn erlang_is_judged_against_a_hundred_only() {
         let mut report = Report::new();
         for (lives, ours) in [(1, "ours, one"), (100, "ours, 100 together")] {
             let erlang = supervise::name(supervise::ERLANG, lives);

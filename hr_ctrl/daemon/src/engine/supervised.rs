@@ -11,16 +11,18 @@
 //! has not terminated. Below a nucleus it is adopted like that, too: its life has failed with the program, so
 //! its group restarts; other groups notice nothing ([`Engine::adopt_supervised`]).
 
+mod adopted;
+mod after;
+
 use std::sync::Arc;
 use std::thread::ThreadId;
 use std::time::Duration;
 
 use hr_ctrl_core::{ActorKey, ActorState, ActorView, Event, GroupState, Kind, StopHow, Ticket};
 use refrain_abi::{ActorName, Aid, Capability, Gid, LifeNo, Serial};
-use refrain_pmm::{LifeRecord, Registration};
 use refrain_sys::clock;
 
-use super::kept::{Dossier, Registered};
+use super::kept::Registered;
 use super::{Engine, Pending};
 use crate::hr_ctrl::SupervisedEnded;
 use crate::ledger::Numbered;
@@ -31,9 +33,6 @@ use crate::supervise::{Command, Credentials, Host, LifeShared};
 
 /// How the end of a life was noticed, in `aps`: by HR_CTRL, from its arbiter's report.
 const REPORTED: &str = "report";
-
-/// How a life ended that nobody has seen the end of.
-const WITH_PROGRAM: &str = "its program has ended";
 
 /// One registered supervisor actor.
 pub(crate) struct Supervised {
@@ -308,130 +307,6 @@ impl Engine {
         }
     }
 
-    /// Off the path, once for all that have begun together: the bank, and the console.
-    fn after_supervised_begins(&mut self) {
-        let mut begun = std::mem::take(&mut self.begun);
-        let mut gids = Vec::new();
-        let mut notes = Vec::with_capacity(begun.len());
-        for (actor, life) in begun.drain(..) {
-            self.after_supervised_begin(actor, life, &mut notes);
-            let gid = self.supervised.get(&actor).map(|supervised| supervised.gid);
-            gids.extend(gid.filter(|gid| gids.last() != Some(gid)));
-        }
-        self.begun = begun;
-        if !notes.is_empty() {
-            self.parts.pmm.do_send(pmm::RecordLives(notes));
-        }
-        gids.sort_unstable();
-        gids.dedup();
-        for gid in gids {
-            self.arm_together(gid);
-        }
-    }
-
-    fn after_supervised_begin(
-        &mut self,
-        actor: ActorKey,
-        life: LifeNo,
-        notes: &mut Vec<(ActorName, LifeRecord)>,
-    ) {
-        self.tell_supervised_restarts(actor);
-        let restarts = self.core.view(actor).map_or(0, |view| view.restarts);
-        let Some(supervised) = self.supervised.get_mut(&actor).filter(|s| s.is_in(life)) else {
-            return;
-        };
-        let Some(aid) = supervised.life.as_ref().map(|own| own.credentials.aid) else {
-            return;
-        };
-        supervised.last_aid = Some(aid);
-        let name = supervised.name();
-        if std::mem::replace(&mut supervised.registered, true) {
-            let note = LifeRecord {
-                life,
-                restarts,
-                clean: false,
-                running: None,
-            };
-            notes.push((name, note));
-        } else {
-            let registered = supervised.registration();
-            self.parts.pmm.do_send(pmm::Register(Registration {
-                name,
-                gid: supervised.gid,
-                direct: true,
-                life,
-                restarts,
-                clean: false,
-                running: None,
-                spec: serde_json::to_vec(&registered).unwrap_or_default(),
-            }));
-        }
-        self.reserve_aids(aid);
-    }
-
-    /// The program has ended, and its next life adopts: whatever life the actor had has ended with it.
-    pub(super) fn adopt_supervised(&mut self, actor: ActorKey) {
-        let Some(view) = self.core.view(actor) else {
-            return;
-        };
-        let (state, life, aid) = (view.state, view.life, view.aid);
-        if state == ActorState::Loading {
-            return self.step(Event::Loaded { actor });
-        }
-        let (Some(life), Some(aid)) = (life.filter(|_| state.is_alive()), aid) else {
-            return;
-        };
-        let begun = self.ledger.own(actor).and_then(|own| own.life());
-        let has_begun = begun.is_some_and(|begun| begun.life == life);
-        let Some(supervised) = self.supervised.get_mut(&actor) else {
-            return;
-        };
-        if state == ActorState::Ending {
-            self.step(Event::Gone { actor, life });
-        } else if has_begun {
-            supervised.last_end = Some(WITH_PROGRAM.to_owned());
-            supervised.last_notice = Some(REPORTED);
-            let named = (supervised.name(), Some(supervised.gid));
-            let how = supervised.last_end.clone();
-            self.life_is_over(named, (life, aid), false, how);
-            self.step(Event::Ended {
-                actor,
-                life,
-                clean: false,
-                exit_code: None,
-                at_ms: clock::now_monotonic_ms(),
-            });
-            self.step(Event::Gone { actor, life });
-            self.tell_supervised_restarts(actor);
-        } else {
-            // It waits for its program to register it again; a stop takes it back.
-            supervised.begin = Some((life, aid));
-        }
-    }
-
-    /// Has nucleus keep what the next life of the program is to know of an actor.
-    fn keep_supervised(&self, actor: ActorKey, supervised: &Supervised) {
-        self.keep_as_dossier(
-            actor,
-            &Dossier {
-                name: supervised.name(),
-                registered: supervised.registration(),
-                in_bank: supervised.registered,
-                cgroup: None,
-                exec_reason: None,
-                templates: Vec::new(),
-            },
-        );
-    }
-
-    /// Which of them the bank knows.
-    pub(super) fn compare_supervised(&mut self, registrations: &[Registration]) {
-        for supervised in self.supervised.values_mut() {
-            let name = supervised.spec.name;
-            supervised.registered = registrations.iter().any(|known| known.name == name);
-        }
-    }
-
     /// Carries out `Stop`.
     pub(super) fn stop_supervised(&mut self, actor: ActorKey, life: LifeNo, how: StopHow) {
         let Some(supervised) = self.supervised.get_mut(&actor) else {
@@ -521,19 +396,6 @@ impl Engine {
         self.life_is_over(named, (life, own.credentials.aid), clean, Some(how));
     }
 
-    fn note_clean_end(&self, actor: ActorKey, life: LifeNo) {
-        let view = self.core.view(actor).filter(|view| view.life == Some(life));
-        let Some(view) = view else { return };
-        let note = LifeRecord {
-            life,
-            restarts: view.restarts,
-            clean: true,
-            running: None,
-        };
-        let name = *view.name;
-        self.parts.pmm.do_send(pmm::RecordLife { name, note });
-    }
-
     /// `GroupRestarts` of a group whose failed member is a supervisor actor.
     pub(super) fn note_supervised_restart(&mut self, gid: Gid, failed: ActorKey, badness: u32) {
         let waits = self.core.group(gid).is_some_and(|group| group.delay_ms > 0);
@@ -546,29 +408,6 @@ impl Engine {
             how,
             waits,
         });
-    }
-
-    /// Tells the console of them.
-    fn tell_supervised_restarts(&mut self, actor: ActorKey) {
-        let Some(supervised) = self.supervised.get_mut(&actor) else {
-            return;
-        };
-        let (name, gid) = (supervised.name(), supervised.gid);
-        for Restart {
-            badness,
-            how,
-            waits,
-        } in supervised.untold.drain(..)
-        {
-            let restarted = if waits {
-                "restarts after a delay"
-            } else {
-                "restarted"
-            };
-            self.parts.output.say(format!(
-                "HR_CTRL: {name} failed ({how}), group {gid} {restarted} (badness {badness})"
-            ));
-        }
     }
 
     /// Carries out `Forget`.
