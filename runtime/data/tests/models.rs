@@ -137,6 +137,39 @@ proptest! {
     }
 
     #[test]
+    fn h32_an_entry_that_stays_is_met_once_in_the_stretches_of_a_map_that_changes_and_grows(
+        before in prop::collection::btree_set(0..60_u64, 0..60),
+        ops in prop::collection::vec((op(), 1..6_usize), 0..120),
+    ) {
+        let blocks = Scratch::with_blocks(8, 8192).unwrap();
+        let mut map = Map::<u64, Value>::open(blocks.clone(), 0).unwrap();
+        for key in &before {
+            map.insert(key, &[0; 12]).unwrap();
+        }
+        let (mut stay, mut met) = (before, Vec::new());
+        let (mut next, mut ops) = (Some(0), ops.into_iter());
+        while let Some(from) = next {
+            let (op, buckets) = ops.next().unwrap_or((Op::End { clean: false }, 60));
+            let (some, behind) = map.stretch(from, buckets);
+            met.extend(some.map(|(key, _)| *key));
+            prop_assert!(behind.is_none_or(|behind| behind > from));
+            next = behind;
+            on_map(&mut map, &op);
+            match op {
+                Op::Remove(key) => drop(stay.remove(&key)),
+                Op::End { .. } => {
+                    drop(map);
+                    map = Map::open(blocks.next_life(), 0).unwrap();
+                }
+                _ => {}
+            }
+        }
+        for key in &stay {
+            prop_assert_eq!(met.iter().filter(|one| *one == key).count(), 1, "{}", key);
+        }
+    }
+
+    #[test]
     fn h32_a_log_is_the_end_of_what_was_appended(
         capacity in 1..9_usize,
         ops in prop::collection::vec((any::<[u8; 11]>(), 0..40_u32), 1..80),

@@ -161,6 +161,30 @@ impl Index {
             .filter(|word| *word != EMPTY)
     }
 
+    /// The slots whose homes are the next `homes` buckets from that of the hash `from` on, not checked; and the hash
+    /// that the stretch behind this one begins at, unless this was the last.
+    ///
+    /// A home is the upper bits of a hash, and neither a gap that is closed nor a larger index changes a hash: so
+    /// stretches from one to the next meet every entry that is there all the while, once.
+    pub(super) fn stretch(
+        &self,
+        from: u32,
+        homes: usize,
+    ) -> (impl Iterator<Item = u32> + '_, Option<u32>) {
+        let first = self.home(from);
+        let end = first.saturating_add(homes.max(1)).min(self.mask() + 1);
+        // An entry is at its home, or behind it with no empty bucket in between.
+        let words = (first..=first + self.mask()).map(|bucket| (bucket, self.load(bucket)));
+        let found = words
+            .take_while(move |(bucket, word)| *bucket < end || *word != EMPTY)
+            .map(|(_, word)| word)
+            .filter(move |word| {
+                *word != EMPTY && (first..end).contains(&self.home(hash_of(*word)))
+            });
+        let next = (end <= self.mask()).then(|| (end << self.shift) as u32);
+        (found.map(slot_of), next)
+    }
+
     /// Every slot that is pointed at, in no order; not checked.
     pub(super) fn slots(&self) -> impl Iterator<Item = u32> + '_ {
         self.filled().map(slot_of)

@@ -262,6 +262,43 @@ impl<K: Plain, V: Plain> Map<K, V> {
             .filter_map(move |slot| entry.as_ref()?(slot))
     }
 
+    /// Some of the entries, and where the next ones begin: for who goes through a large map a little at a time, and
+    /// changes it in between. `from` is 0 at first, and what the call before said afterwards; `None` says that all
+    /// were there. It looks at `buckets` places of the index and a few more, of which a map has two to four for each key
+    /// that it has room for.
+    ///
+    /// An entry that is there all the while is met once, also when the map grows in between, or another life goes
+    /// on with it; one that comes or goes meanwhile, once or never. A migration begins anew.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let blocks = refrain_data::memory::Scratch::new()?;
+    /// let mut stock = refrain_data::Map::<u64, u64>::open(blocks, 100)?;
+    /// for article in 0..50 {
+    ///     stock.insert(&article, &(article % 2))?;
+    /// }
+    /// let mut next = Some(0);
+    /// while let Some(from) = next {
+    ///     let (some, behind) = stock.stretch(from, 16);
+    ///     let none_left: Vec<u64> = some.filter(|(_, count)| **count == 0).map(|(article, _)| *article).collect();
+    ///     next = behind;
+    ///     for article in none_left {
+    ///         stock.remove(&article);
+    ///     }
+    /// }
+    /// assert_eq!(stock.len(), 25);
+    /// # Ok(()) }
+    /// ```
+    pub fn stretch(
+        &self,
+        from: u32,
+        buckets: usize,
+    ) -> (impl Iterator<Item = (&K, &V)>, Option<u32>) {
+        let (found, next) = self.table.stretch(from, buckets);
+        let entry = self.table.slots.places.entries();
+        (found.filter_map(move |slot| entry.as_ref()?(slot)), next)
+    }
+
     /// Writes the map to the bank's storage, and waits for that: for a bank on a disk, against a failure of the
     /// power. A crash of the program needs none.
     ///

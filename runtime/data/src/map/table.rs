@@ -306,4 +306,13 @@ impl<K: Plain> Table<K> {
     pub(super) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         self.index.slots()
     }
+
+    /// Some of the slots in use, from the hash `from` on, and the hash to go on from.
+    pub(super) fn stretch(
+        &self,
+        from: u32,
+        buckets: usize,
+    ) -> (impl Iterator<Item = u32> + '_, Option<u32>) {
+        self.index.stretch(from, buckets)
+    }
 }
