@@ -5,9 +5,9 @@
 //! clients look at them.
 
 use std::borrow::Cow;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::batch::Change;
+use crate::keyspace;
 use crate::protocol::{Answers, MAX_WORD};
 use crate::store::{Store, StoreError, Value};
 
@@ -50,6 +50,9 @@ pub enum CommandError {
     /// A value longer than a request may be.
     #[error("ERR string exceeds maximum allowed size (proto-max-bulk-len)")]
     Long,
+    /// A place to go on from that is none.
+    #[error("ERR invalid cursor")]
+    Cursor,
     /// The only database is 0.
     #[error("ERR DB index is out of range")]
     Database,
@@ -58,17 +61,14 @@ pub enum CommandError {
     Store(#[from] StoreError),
 }
 
-type Words<'a> = [Cow<'a, [u8]>];
+/// A request, or what is behind its first word.
+pub type Words<'a> = [Cow<'a, [u8]>];
 
-/// CLOCK_REALTIME in milliseconds: the clock that goes on over lives and reboots.
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| {
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    })
-}
-
-fn number(word: &[u8]) -> Result<i64, CommandError> {
+/// The number that a word says.
+///
+/// # Errors
+/// [`CommandError::Number`].
+pub fn number(word: &[u8]) -> Result<i64, CommandError> {
     let text = std::str::from_utf8(word)
         .ok()
         .filter(|text| !text.starts_with('+'));
@@ -76,14 +76,15 @@ fn number(word: &[u8]) -> Result<i64, CommandError> {
         .ok_or(CommandError::Number)
 }
 
-/// Executes one request.
-pub fn execute(store: &mut Store, words: &Words, answers: &mut Answers) -> Next {
+/// Executes one request at the moment `now`, in milliseconds of CLOCK_REALTIME: the clock that goes on over lives and
+/// reboots.
+pub fn execute(store: &mut Store, words: &Words, answers: &mut Answers, now: u64) -> Next {
     let Some((name, rest)) = words.split_first() else {
         return Next::GoOn;
     };
     let given = String::from_utf8_lossy(name);
     let begin = answers.0.len();
-    let done = match dispatch(store, &given.to_ascii_uppercase(), rest, answers) {
+    let done = match dispatch(store, &given.to_ascii_uppercase(), rest, answers, now) {
         Err(CommandError::Unknown(_, shown)) => Err(CommandError::Unknown(
             given.chars().take(SHOWN).collect(),
             shown,
@@ -102,8 +103,8 @@ fn dispatch(
     name: &str,
     words: &Words,
     answers: &mut Answers,
+    now: u64,
 ) -> Result<Next, CommandError> {
-    let now = now();
     match (name, words) {
         ("GET", [key]) => match store.get(key, now) {
             Some(value) => answers.bytes(&value.bytes),
@@ -159,18 +160,20 @@ fn dispatch(
         ("TTL", [key]) => answers.number(left(store.get(key, now), now, 1000)),
         ("PTTL", [key]) => answers.number(left(store.get(key, now), now, 1)),
         ("DBSIZE", []) => answers.number(store.len() as i64),
+        ("KEYS", [pattern]) => keyspace::keys(store, pattern, answers, now),
+        ("SCAN", [cursor, options @ ..]) => keyspace::scan(store, (cursor, options), answers, now)?,
+        ("INFO", sections) => answers.bytes(keyspace::info(store, sections).as_bytes()),
         ("FLUSHALL" | "FLUSHDB", [] | [_]) => {
             store.clear()?;
             answers.word("OK");
         }
-        _ => return about_connections(store, name, words, answers),
+        _ => return about_connections(name, words, answers),
     }
     Ok(Next::GoOn)
 }
 
 /// The commands that have nothing to do with keys.
 fn about_connections(
-    store: &Store,
     name: &str,
     words: &Words,
     answers: &mut Answers,
@@ -180,7 +183,6 @@ fn about_connections(
         ("PING" | "ECHO", [text]) => answers.bytes(text),
         ("SELECT", [database]) if number(database)? != 0 => return Err(CommandError::Database),
         ("SELECT", [_]) => answers.word("OK"),
-        ("INFO", _) => answers.bytes(info(store).as_bytes()),
         ("COMMAND", _) => answers.list(0),
         ("CONFIG", [get, names @ ..]) if get.eq_ignore_ascii_case(b"GET") && !names.is_empty() => {
             configuration(names, answers);
@@ -209,8 +211,8 @@ const SHOWN_WORDS: usize = 8;
 /// Those that there are with another number of words.
 const KNOWN: &[&str] = &[
     "APPEND", "CONFIG", "DBSIZE", "DECR", "DECRBY", "DEL", "ECHO", "EXISTS", "EXPIRE", "FLUSHALL",
-    "FLUSHDB", "GET", "INCR", "INCRBY", "MGET", "MSET", "PERSIST", "PEXPIRE", "PING", "PTTL",
-    "SELECT", "SET", "STRLEN", "TTL", "UNLINK",
+    "FLUSHDB", "GET", "INCR", "INCRBY", "KEYS", "MGET", "MSET", "PERSIST", "PEXPIRE", "PING",
+    "PTTL", "SCAN", "SELECT", "SET", "STRLEN", "TTL", "UNLINK",
 ];
 
 /// Makes a change; where there is no room, what is over is removed, and it is tried again.
@@ -331,15 +333,4 @@ fn configuration(names: &Words, answers: &mut Answers) {
         answers.bytes(name.as_bytes());
         answers.bytes(value.as_bytes());
     }
-}
-
-fn info(store: &Store) -> String {
-    // A program that was started by hand has no life; it would not have come this far.
-    let life = refrain::life().map_or(0, |life| life.0);
-    format!(
-        "# Server\r\nkv_server_version:{}\r\nprocess_id:{}\r\nlife:{life}\r\n\r\n# Keyspace\r\ndb0:keys={}\r\n",
-        env!("CARGO_PKG_VERSION"),
-        std::process::id(),
-        store.len()
-    )
 }

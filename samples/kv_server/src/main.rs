@@ -8,9 +8,12 @@
 //! | --- | --- |
 //! | `protocol` | bytes to requests, answers to bytes |
 //! | `commands` | what each command does, and answers |
+//! | `keyspace` | those about all keys: `KEYS`, `SCAN`, `INFO` |
+//! | `glob` | their patterns |
 //! | `store` | keys and values in a `Map`; one change is atomic |
 //! | `objects` | long values, in pieces |
 //! | `batch` | several changes, all or none |
+//! | `expiry` | what has expired goes away |
 //! | `limit` | `--size` |
 //! | `server` | the event loop |
 
@@ -22,6 +25,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 mod batch;
 mod commands;
+mod expiry;
+mod glob;
+mod keyspace;
 mod limit;
 mod objects;
 mod protocol;

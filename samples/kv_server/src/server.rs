@@ -9,8 +9,10 @@ use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::buffer::spare_capacity;
+use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
 
@@ -24,6 +26,8 @@ const MAX_WAITING: usize = 1 << 20;
 const READ: usize = 64 << 10;
 /// Events that are taken at once.
 const EVENTS: usize = 256;
+/// The longest wait for something to expire, in milliseconds: the clock may have been set meanwhile.
+const LONGEST_MS: u64 = 1000;
 /// Which one means the listener; the others are numbers of clients.
 const LISTENER: u64 = 0;
 
@@ -36,6 +40,14 @@ struct Client {
     /// What epoll looks for.
     interest: EventFlags,
     closing: bool,
+}
+
+/// CLOCK_REALTIME in milliseconds.
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
 }
 
 /// A server, and whom it serves.
@@ -82,7 +94,8 @@ impl Server {
         let mut events = Vec::with_capacity(EVENTS);
         loop {
             events.clear();
-            match epoll::wait(&self.epoll, spare_capacity(&mut events), None) {
+            let timeout = self.expire();
+            match epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref()) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -95,6 +108,20 @@ impl Server {
                 }
             }
         }
+    }
+
+    /// Removes a little of what has expired, if that is due. Answers how long may be waited for the next time.
+    fn expire(&mut self) -> Option<Timespec> {
+        let due = self.store.expires_next()?;
+        let now = now();
+        if due <= now {
+            // It cannot fail but for a store that is damaged, and then clients are told; it is tried again later.
+            let _ = self.store.expire_some(now);
+        }
+        let wait = self.store.expires_next()?.saturating_sub(now);
+        let wait = i64::try_from(wait.min(LONGEST_MS)).unwrap_or(0);
+        let (tv_sec, tv_nsec) = (wait / 1000, wait % 1000 * 1_000_000);
+        Some(Timespec { tv_sec, tv_nsec })
     }
 
     /// Takes those who have connected. One that cannot be taken has gone already, or there is no fd for it; then
@@ -180,6 +207,7 @@ impl Client {
 
     /// Executes what has come in, until answers are in the way: then `Close`, for this turn.
     fn execute(&mut self, store: &mut Store) -> Next {
+        let now = now();
         let mut at = 0;
         let mut next = Next::GoOn;
         while !self.closing && next == Next::GoOn {
@@ -192,7 +220,7 @@ impl Client {
                 Ok(None) => break,
                 Ok(Some(request)) => {
                     at += request.len;
-                    match execute(store, &request.words, &mut answers) {
+                    match execute(store, &request.words, &mut answers, now) {
                         Next::GoOn => {}
                         Next::Close => self.closing = true,
                         Next::End => next = Next::End,

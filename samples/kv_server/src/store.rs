@@ -17,6 +17,7 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 use crate::batch::{self, Change, State};
+use crate::expiry::{self, Expiry};
 use crate::limit::Limit;
 use crate::objects::{Objects, PIECE};
 
@@ -89,6 +90,7 @@ pub struct Store {
     pub(crate) state: Cell<State>,
     /// When it was swept last, in milliseconds of CLOCK_REALTIME.
     swept: u64,
+    pub(crate) expiry: Expiry,
 }
 
 impl Item {
@@ -127,8 +129,14 @@ impl Item {
         self.expires == RESERVED
     }
 
-    fn is_over(&self, now: u64) -> bool {
+    /// Whether it has expired at the moment `now`.
+    pub fn is_over(&self, now: u64) -> bool {
         self.expires != 0 && self.expires <= now
+    }
+
+    /// How many bytes key and value have.
+    pub fn bytes(&self) -> usize {
+        self.key_len as usize + self.value_len as usize
     }
 }
 
@@ -156,6 +164,7 @@ impl Store {
             objects: Objects::open(part("pieces"), fits(pieces))?,
             state: Cell::open(part("state"))?,
             swept: 0,
+            expiry: Expiry::default(),
         };
         if store.state.get().seed == [0; 2] {
             // Each RandomState has keys of its own, from the kernel's random numbers.
@@ -197,7 +206,7 @@ impl Store {
         }
     }
 
-    fn key_of<'a>(&'a self, item: &'a Item) -> Option<&'a [u8]> {
+    pub(crate) fn key_of<'a>(&'a self, item: &'a Item) -> Option<&'a [u8]> {
         let bytes: &[u8] = match item.object {
             0 => &item.short,
             object => self.objects.first(object)?,
@@ -225,6 +234,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`]; nothing has changed then.
     pub fn set(&mut self, key: &[u8], value: &[u8], expires: u64) -> Result<(), StoreError> {
+        self.expiry.note(expires);
         let (digest, old) = self.place(key)?;
         let had_object = old.is_some_and(|item| item.object != 0);
         match Item::short(key, value, expires).filter(|_| !had_object) {
@@ -278,6 +288,7 @@ impl Store {
             return Ok(false);
         }
         self.items.update(&digest, |item| item.expires = expires)?;
+        self.expiry.note(expires);
         Ok(true)
     }
 
@@ -287,20 +298,52 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn sweep(&mut self, now: u64) -> Result<bool, StoreError> {
-        if now.saturating_sub(self.swept) < SWEEP_MS {
-            return Ok(false);
+        let due = now.saturating_sub(self.swept) >= SWEEP_MS;
+        if due {
+            self.swept = now;
+            expiry::sweep(self, now)?;
         }
-        self.swept = now;
-        let over = self.items.iter().filter(|(_, item)| item.is_over(now));
-        let keys = over.filter_map(|(_, item)| self.key_of(item).map(<[u8]>::to_vec));
-        let keys: Vec<Vec<u8>> = keys.collect();
-        for key in &keys {
-            match self.place(key)? {
-                (digest, Some(Item { object: 0, .. })) => drop(self.items.remove(&digest)),
-                _ => self.change(&[Change::remove(key)])?,
-            }
-        }
-        Ok(true)
+        Ok(due)
+    }
+
+    /// Removes a little of what is over at the moment `now`, if that is due: [`expiry::step`].
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn expire_some(&mut self, now: u64) -> Result<u64, StoreError> {
+        expiry::step(self, now)
+    }
+
+    /// When [`Store::expire_some`] has something to do; `None` where nothing will end.
+    pub fn expires_next(&self) -> Option<u64> {
+        self.expiry.due()
+    }
+
+    /// How many keys this life has removed because they were over.
+    #[must_use]
+    pub fn expired(&self) -> u64 {
+        self.expiry.removed
+    }
+
+    /// Every key that is there at the moment `now`, in no order.
+    pub fn keys(&self, now: u64) -> impl Iterator<Item = &[u8]> {
+        let there = self
+            .items
+            .iter()
+            .filter(move |(_, item)| !item.is_over(now));
+        there.filter_map(|(_, item)| self.key_of(item))
+    }
+
+    /// Some of the keys, and where the next ones begin: [`Map::stretch`].
+    pub fn stretch(
+        &self,
+        from: u32,
+        buckets: usize,
+        now: u64,
+    ) -> (impl Iterator<Item = &[u8]>, Option<u32>) {
+        let (some, next) = self.items.stretch(from, buckets);
+        let there = some.filter(move |(_, item)| !item.is_over(now));
+        (there.filter_map(|(_, item)| self.key_of(item)), next)
     }
 
     /// How many keys there are; among them may be some that are over and were not asked for since.

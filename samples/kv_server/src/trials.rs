@@ -2,18 +2,20 @@
 //! against a plain map, with lives that end in between. No site: the blocks are in a memfd.
 #![allow(clippy::unwrap_used)] // in the helpers of tests, too
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use proptest::prelude::*;
 use refrain::data::blocks::{Blocks, BlocksError, ROOT};
+use refrain::data::memory::Scratch;
 use refrain::data::region::Region;
 use refrain_step::{Report, crash_everywhere, done_stepping};
 use refrain_sys::mapping::{SharedWords, create_words};
 
 use crate::batch::Change;
+use crate::expiry::PAUSE_MS;
 use crate::objects::PIECE;
 use crate::store::{MAX_KEY, SHORT, Store, StoreError};
 
@@ -128,8 +130,93 @@ fn h32_a_batch_happens_as_a_whole_whenever_the_life_ends() {
         );
     });
     trial("a long value again", &set(keys[3], &long));
+    let long = vec![b'x'; 2 * PIECE];
+    for (what, value) in [
+        ("a short key expires", &long[..1]),
+        ("a long key expires", &long),
+    ] {
+        trial(what, &|store| store.set(keys[2], value, 5).unwrap());
+        trial(what, &|store| assert_eq!(store.expire_some(5).unwrap(), 1));
+    }
     trial("everything removed", &|store| store.clear().unwrap());
     println!("kv_server: {total}");
+}
+
+#[test]
+fn h32_a_crash_in_a_step_of_expiry_neither_hides_what_stays_nor_keeps_what_goes() {
+    let (work, copy) = (memory(), memory());
+    let keys: [&[u8]; 5] = [b"short", b"long", b"longer", b"stays", b"long, stays"];
+    let ends = [5, 5, 5, 0, 9];
+    let mut store = open(&work).unwrap();
+    for ((key, ends), pieces) in keys.into_iter().zip(ends).zip([0, 1, 2, 0, 1]) {
+        store
+            .set(key, &vec![b'x'; 1 + pieces * PIECE], ends)
+            .unwrap();
+    }
+    assert_eq!((store.len(), store.objects.pieces()), (5, 7));
+    let recover = || {
+        let mut store = open(&copy).ok()?;
+        // The next life begins a pass of its own.
+        store.expire_some(5).ok()?;
+        done_stepping();
+        Some(contents(&store, &keys))
+    };
+    let operation = || assert_eq!(store.expire_some(5).unwrap(), 3);
+    let report = crash_everywhere(&work, &copy, operation, recover).unwrap();
+    println!("kv_server: a step of expiry: {report}");
+    assert!(report.points > 30, "{report}");
+    assert_eq!(report.torn, [""; 0]);
+    let (found, len, pieces) = contents(&open(&work).unwrap(), &keys);
+    assert!(found.keys().eq([keys[4], keys[3]]), "{found:?}");
+    assert_eq!((len, pieces), (2, 2));
+}
+
+#[test]
+fn what_has_expired_goes_in_steps_and_nothing_is_due_when_nothing_will_end() {
+    let mut store = Store::open(|_| Scratch::with_blocks(8, 4 << 20).unwrap(), 32 << 20).unwrap();
+    assert_eq!(store.expire_some(1_000).unwrap(), 0);
+    let mut now = 1_000;
+    // An empty map is gone through, too: what lives before have left is not known.
+    while let Some(due) = store.expires_next() {
+        now = now.max(due);
+        store.expire_some(now).unwrap();
+    }
+    for number in 0..3000 {
+        let value = vec![b'x'; if number % 100 == 0 { SHORT } else { 1 }];
+        let expires = [0, now + 10, now + 5_000][number % 3];
+        store
+            .set(format!("key {number}").as_bytes(), &value, expires)
+            .unwrap();
+    }
+    let begun = now;
+    let mut steps = Vec::new();
+    while let Some(due) = store.expires_next().filter(|due| *due < begun + 5_000) {
+        assert!(due > now, "steps have pauses");
+        now = due;
+        assert_eq!(store.keys(now).count(), 2000);
+        steps.push(store.expire_some(now).unwrap());
+    }
+    assert_eq!(
+        (steps.iter().sum::<u64>(), store.expired(), store.len()),
+        (1000, 1000, 2000)
+    );
+    assert!(
+        steps.len() > 3 && steps.iter().all(|gone| *gone < 1000),
+        "{steps:?}"
+    );
+    while let Some(due) = store.expires_next() {
+        assert!(due > now);
+        now = due;
+        store.expire_some(now).unwrap();
+    }
+    assert_eq!((store.len(), store.expired()), (1000, 2000));
+    assert!(now >= begun + 5_000);
+    assert!(store.expire(b"key 0", now + 7, now).unwrap());
+    assert!(
+        store
+            .expires_next()
+            .is_some_and(|due| (now + 7..now + 100).contains(&due))
+    );
 }
 
 #[test]
@@ -188,6 +275,10 @@ fn what_is_over_makes_room_when_it_is_swept() {
 enum Act {
     Set(Vec<(u8, usize)>),
     Remove(Vec<u8>),
+    /// A key is to end so many milliseconds later.
+    Expire(u8, u64),
+    /// So many milliseconds go by, and what is due is done.
+    Later(u64),
     Clear,
     NextLife,
 }
@@ -197,6 +288,8 @@ fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         20 => prop::collection::vec((0..12_u8, len), 1..4).prop_map(Act::Set),
         8 => prop::collection::vec(0..12_u8, 1..4).prop_map(Act::Remove),
+        6 => (0..12_u8, 0..100_u64).prop_map(|(key, later)| Act::Expire(key, later)),
+        6 => (0..60_u64).prop_map(Act::Later),
         1 => Just(Act::Clear),
         4 => Just(Act::NextLife),
     ]
@@ -208,9 +301,12 @@ proptest! {
     fn a_store_is_as_a_plain_map_over_all_its_lives(acts in prop::collection::vec(act(), 1..60)) {
         let words = memory();
         let mut store = open(&words).unwrap();
-        let mut model = Contents::new();
+        // Values, and when they end.
+        let mut model = BTreeMap::<Vec<u8>, (Vec<u8>, u64)>::new();
+        let mut now = 1_000;
         let key = |number: u8| format!("key {number}").into_bytes();
         for (round, act) in acts.into_iter().enumerate() {
+            model.retain(|_, (_, expires)| *expires == 0 || *expires > now);
             match act {
                 Act::Set(pairs) => {
                     let value = |len: usize| vec![round as u8; len];
@@ -221,16 +317,26 @@ proptest! {
                         _ => store.change(&changes),
                     };
                     match done {
-                        Ok(()) => model.extend(pairs),
+                        Ok(()) => model.extend(pairs.into_iter().map(|(key, value)| (key, (value, 0)))),
                         Err(error) => prop_assert!(matches!(error, StoreError::Full), "{}", error),
                     }
                 }
                 Act::Remove(keys) => {
                     let keys: Vec<_> = keys.into_iter().map(key).collect();
                     let slices: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
-                    let there = store.remove(&slices, 0).unwrap();
+                    let there = store.remove(&slices, now).unwrap();
                     let removed = keys.iter().filter(|key| model.remove(*key).is_some()).count();
                     prop_assert_eq!(there, removed);
+                }
+                Act::Expire(number, later) => {
+                    let there = store.expire(&key(number), now + later, now).unwrap();
+                    let has = model.get_mut(&key(number));
+                    prop_assert_eq!(there, has.is_some());
+                    has.into_iter().for_each(|(_, expires)| *expires = now + later);
+                }
+                Act::Later(time) => {
+                    now += time;
+                    store.expire_some(now).unwrap();
                 }
                 Act::Clear => {
                     store.clear().unwrap();
@@ -238,13 +344,21 @@ proptest! {
                 }
                 Act::NextLife => store = open(&words).unwrap(),
             }
+            let is_there = |(_, expires): &(Vec<u8>, u64)| *expires == 0 || *expires > now;
+            let there = model.iter().filter(|(_, value)| is_there(value));
+            let there: Contents = there.map(|(key, (value, _))| (key.clone(), value.clone())).collect();
             let keys: Vec<_> = (0..12).map(key).collect();
-            let slices: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
-            let (has, len, pieces) = contents(&store, &slices);
-            prop_assert_eq!(len, model.len());
-            let long = model.iter().map(|(k, v)| k.len() + v.len()).filter(|len| *len > SHORT);
-            prop_assert_eq!(pieces, long.map(|len| len.div_ceil(PIECE)).sum::<usize>());
-            prop_assert_eq!(&has, &model);
+            let value = |key: &Vec<u8>| Some((key.clone(), store.get(key, now)?.bytes.into_owned()));
+            let has: Contents = keys.iter().filter_map(value).collect();
+            prop_assert_eq!(&has, &there);
+            let listed: BTreeSet<Vec<u8>> = store.keys(now).map(<[u8]>::to_vec).collect();
+            prop_assert!(listed.iter().eq(there.keys()));
+            // This small, a step is a whole pass: where none is due, nothing is left of what has expired.
+            if store.expires_next().is_none_or(|due| due > now + PAUSE_MS) {
+                prop_assert_eq!(store.len(), there.len());
+                let long = there.iter().map(|(k, v)| k.len() + v.len()).filter(|len| *len > SHORT);
+                prop_assert_eq!(store.objects.pieces(), long.map(|len| len.div_ceil(PIECE)).sum::<usize>());
+            }
         }
     }
 }
