@@ -1,8 +1,9 @@
-//! `kv`: the sample key-value server beside redis-server, driven by redis-benchmark, and what crashes cost it: how
-//! long it is away, and how many writes a second are acknowledged all the same.
+//! `kv`: the sample key-value server beside redis-server, driven by redis-benchmark in turns, and what crashes cost
+//! it: how long it is away, and how many writes a second are acknowledged all the same.
 
+use std::collections::BTreeMap;
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -22,13 +23,12 @@ use crate::site::{Site, Start};
 
 /// The part's name.
 pub const PART: &str = "kv";
-/// What redis-benchmark is told: 50 clients, keys out of 100,000; then the same with 16 requests at once.
-const LOADS: [(&str, &[&str]); 2] = [
-    ("one at a time", &["-c", "50", "-r", "100000", "-d", "64"]),
-    (
-        "16 at once",
-        &["-c", "50", "-r", "100000", "-d", "64", "-P", "16"],
-    ),
+/// What redis-benchmark is told always: 50 clients, keys out of 100,000, values of 64 bytes.
+const LOAD: [&str; 8] = ["-t", "set,get", "-c", "50", "-r", "100000", "-d", "64"];
+/// How many requests each client sends at once, and how many are sent in a turn, in full and quickly.
+const LOADS: [(&str, &str, [&str; 2]); 2] = [
+    ("one at a time", "1", ["100000", "5000"]),
+    ("16 at once", "16", ["500000", "20000"]),
 ];
 /// Writes that a client of ours sends at once.
 const AT_ONCE: usize = 16;
@@ -36,10 +36,12 @@ const AT_ONCE: usize = 16;
 const GAPS: [(&str, Option<Duration>); 3] = [
     ("no crash", None),
     ("a crash every second", Some(Duration::from_secs(1))),
-    ("a crash every 100 ms", Some(Duration::from_millis(100))),
+    ("a crash every 50 ms", Some(Duration::from_millis(50))),
 ];
 /// Before something that does not come is given up.
 const WATCHDOG: Duration = Duration::from_secs(30);
+const REDIS: &str = "redis-server";
+const OURS: &str = "ours";
 
 /// A redis-server, ended when it is dropped.
 struct Redis(Child);
@@ -49,6 +51,25 @@ impl Drop for Redis {
         // Both fail only when it has ended.
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+}
+
+impl Redis {
+    /// One that keeps nothing on a disk, as ours does not.
+    fn start(server: &Path, dir: &Path) -> Result<(Self, u16)> {
+        let port = free_port()?;
+        let mut command = Command::new(server);
+        command.args([
+            "--port",
+            &port.to_string(),
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+            "--dir",
+        ]);
+        let child = command.arg(dir).stdout(Stdio::null()).spawn()?;
+        Ok((Self(child), port))
     }
 }
 
@@ -68,76 +89,132 @@ pub fn run(stage: &Stage, report: &mut Report) -> Result<()> {
         words: &words,
     })?;
     drop(connect(port)?);
-    throughput(stage, report, port)?;
-    for (what, gap) in GAPS {
-        let seconds = Duration::from_secs(stage.pick(20, 3));
+    let redis = match installed(REDIS) {
+        Some(server) => Some(Redis::start(&server, stage.dir)?),
+        None => {
+            report.fact(PART, REDIS, "skipped: it is not installed");
+            None
+        }
+    };
+    let redis_port = redis.as_ref().map(|(_, port)| *port);
+    match (installed("redis-benchmark"), redis_port) {
+        (Some(benchmark), Some(redis)) => {
+            throughput(stage, report, &benchmark, [(REDIS, redis), (OURS, port)])?
+        }
+        _ => report.fact(
+            PART,
+            "redis-benchmark",
+            "skipped: it, or redis-server, is not installed",
+        ),
+    }
+    let seconds = Duration::from_secs(stage.pick(20, 2));
+    let write = |report: &mut Report,
+                 who: &str,
+                 port,
+                 (what, gap): (&str, Option<Duration>)|
+     -> Result<()> {
         let (writes, away) = with_crashes(port, seconds, gap)?;
         let rate = writes / seconds.as_secs_f64();
-        report.fact(
+        report.figure(
             PART,
-            &format!("ours: acknowledged SETs a second, {what}"),
-            format!("{rate:.0}"),
+            &format!("{who}: acknowledged SETs a second, one client, {what}"),
+            rate,
+            "",
         );
         if gap.is_some() {
             report.row(
                 PART,
-                &format!("ours: last answer before to first after, {what}"),
+                &format!("{who}: last answer before to first after, {what}"),
                 None,
                 away,
             );
         }
+        Ok(())
+    };
+    if let Some(port) = redis_port {
+        write(report, REDIS, port, GAPS[0])?;
     }
-    report.fact(PART, "ours", site.start_kind("kv")?);
+    for gap in GAPS {
+        write(report, OURS, port, gap)?;
+    }
+    report.fact(PART, OURS, site.start_kind("kv")?);
     Ok(())
 }
 
-/// What redis-benchmark says of ours and of redis-server.
-fn throughput(stage: &Stage, report: &mut Report, port: u16) -> Result<()> {
-    let (Some(benchmark), Some(server)) = (installed("redis-benchmark"), installed("redis-server"))
-    else {
-        report.fact(
-            PART,
-            "redis-benchmark",
-            "skipped: redis-tools or redis-server is not installed",
-        );
-        return Ok(());
-    };
-    let redis_port = free_port()?;
-    let child = Command::new(server)
-        .args(["--port", &redis_port.to_string(), "--save", "", "--dir"])
-        .arg(stage.dir)
-        .stdout(Stdio::null())
-        .spawn()?;
-    let _redis = Redis(child);
-    drop(connect(redis_port)?);
-    let requests = stage.pick("500000", "20000");
-    for (load, words) in LOADS {
-        for (who, port) in [("redis-server", redis_port), ("ours", port)] {
-            for (test, rate) in rates(&benchmark, port, requests, words)? {
-                report.fact(
-                    PART,
-                    &format!("{who}: {test} a second, {load}"),
-                    format!("{rate:.0}"),
-                );
+/// What redis-benchmark says of both, in turns, so that a disturbance meets both: the median of the turns.
+fn throughput(
+    stage: &Stage,
+    report: &mut Report,
+    benchmark: &PathBuf,
+    servers: [(&str, u16); 2],
+) -> Result<()> {
+    for (_, port) in servers {
+        drop(connect(port)?);
+    }
+    let turns = stage.pick(9, 2);
+    for (load, at_once, requests) in LOADS {
+        let requests = stage.pick(requests[0], requests[1]);
+        let mut rates = BTreeMap::<(String, &str), Vec<f64>>::new();
+        let progress = Progress::new(&format!("{PART}, {load}"), turns);
+        for _ in 0..turns {
+            for (who, port) in servers {
+                for (test, rate) in turn(benchmark, port, [at_once, requests])? {
+                    rates.entry((test, who)).or_default().push(rate);
+                }
+            }
+            progress.step();
+        }
+        for ((test, who), rates) in &rates {
+            let (rate, least, most) = median(rates);
+            let what = format!("{who}: {test} a second, {load}");
+            report.figure(
+                PART,
+                &what,
+                rate,
+                &format!("({least:.0} to {most:.0} in {turns} turns)"),
+            );
+        }
+        for test in ["GET", "SET"] {
+            let of = |who| {
+                rates
+                    .get(&(test.to_owned(), who))
+                    .map(|rates| median(rates).0)
+            };
+            if let (Some(ours), Some(theirs)) = (of(OURS), of(REDIS)) {
+                let what = format!("{OURS} to {REDIS}: {test}, {load}");
+                report.fact(PART, &what, format!("{:.2}", ours / theirs));
             }
         }
     }
     Ok(())
 }
 
+/// The median, the least and the most.
+fn median(of: &[f64]) -> (f64, f64, f64) {
+    let mut sorted = of.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let at = |at: usize| sorted.get(at).copied().unwrap_or(f64::NAN);
+    (
+        at(sorted.len() / 2),
+        at(0),
+        at(sorted.len().saturating_sub(1)),
+    )
+}
+
 /// Requests a second by the name of the test.
-fn rates(
-    benchmark: &Path,
-    port: u16,
-    requests: &str,
-    words: &[&str],
-) -> Result<Vec<(String, f64)>> {
+fn turn(benchmark: &Path, port: u16, [at_once, requests]: [&str; 2]) -> Result<Vec<(String, f64)>> {
     interrupt::check()?;
     let mut command = Command::new(benchmark);
-    command
-        .args(["-p", &port.to_string(), "--csv", "-n", requests])
-        .args(words);
-    let output = command.args(["-t", "set,get,incr,mset"]).output()?;
+    command.args([
+        "-p",
+        &port.to_string(),
+        "--csv",
+        "-P",
+        at_once,
+        "-n",
+        requests,
+    ]);
+    let output = command.args(LOAD).output()?;
     ensure!(
         output.status.success(),
         "redis-benchmark: {}",
@@ -147,10 +224,8 @@ fn rates(
     let lines = text.lines().skip(1).map(|line| {
         let mut fields = line.split(',').map(|field| field.trim_matches('"'));
         let name = fields.next().context("a line without a name")?.to_owned();
-        Ok((
-            name,
-            fields.next().context("a line without a number")?.parse()?,
-        ))
+        let rate = fields.next().context("a line without a number")?.parse()?;
+        Ok((name, rate))
     });
     lines.collect()
 }

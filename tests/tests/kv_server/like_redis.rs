@@ -1,8 +1,12 @@
 //! The same requests to the sample and to redis-server: what they say is to be the same.
 
+use std::collections::BTreeSet;
+
 use refrain_tests::Site;
 use refrain_tests::programs::{free_port, installed};
+use refrain_tests::resp::{Answer, Client};
 
+use crate::checker::bytes_of;
 use crate::{connect, start};
 
 /// Requests, each a line of words; a line that begins with `raw` is sent as it is, on a connection of its own.
@@ -84,11 +88,60 @@ const REQUESTS: &[&str] = &[
     "EXISTS a",
     "DBSIZE",
     "DBSIZE x",
+    "KEYS *",
+    "KEYS",
+    "MSET hello 1 hallo 2 hxllo 3 hllo 4 heeeello 5 h*llo 6 [x] 7 a-b 8 h^llo 9",
+    "KEYS *",
+    "KEYS **",
+    "KEYS h?llo",
+    "KEYS h*llo",
+    "KEYS h[ae]llo",
+    "KEYS h[^e]llo",
+    "KEYS h[a-b]llo",
+    "KEYS h[b-a]llo",
+    "KEYS h\\*llo",
+    "KEYS h[\\*x]llo",
+    "KEYS h[^]llo",
+    "KEYS h[a",
+    "KEYS h[ae",
+    "KEYS [",
+    "KEYS [^",
+    "KEYS []",
+    "KEYS \\[x]",
+    "KEYS [a-]",
+    "KEYS a[+--]b",
+    "KEYS a\\-b*",
+    "KEYS *l*o*",
+    "KEYS *\\",
+    "KEYS nothing",
+    "KEYS a b",
+    "SCAN 0",
+    "SCAN 0 COUNT 3",
+    "SCAN 0 COUNT 1000 MATCH h*",
+    "SCAN 0 match *llo count 2",
+    "SCAN 0 MATCH h* MATCH a*",
+    "SCAN 0 TYPE string",
+    "SCAN 0 TYPE STRING MATCH a*",
+    "SCAN 0 TYPE hash",
+    "SCAN 0 COUNT 0",
+    "SCAN 0 COUNT -1",
+    "SCAN 0 COUNT x",
+    "SCAN 0 COUNT",
+    "SCAN 0 MATCH",
+    "SCAN 0 BAD 1",
+    "SCAN x",
+    "SCAN",
+    "SCAN x COUNT y",
+    "INFO keyspace",
+    "INFO nosuch",
     "CONFIG GET save",
     "CONFIG GET appendonly",
     "SET t v PX 1",
     "FLUSHALL",
     "DBSIZE",
+    "KEYS *",
+    "SCAN 0",
+    "INFO keyspace",
     "EXPIRE k 9223372036854775807",
     "INCR",
     "INCRBY k",
@@ -110,10 +163,7 @@ fn said(port: u16) -> Vec<String> {
     let mut all = Vec::new();
     for request in REQUESTS {
         let answer = match request.strip_prefix("raw ") {
-            None => format!(
-                "{:?}",
-                client.ask(&request.split(' ').collect::<Vec<_>>()).unwrap()
-            ),
+            None => plain(&mut client, &request.split(' ').collect::<Vec<_>>()),
             Some(raw) => {
                 let mut client = connect(port);
                 let raw = raw
@@ -130,6 +180,44 @@ fn said(port: u16) -> Vec<String> {
         all.push(format!("{request}: {answer}"));
     }
     all
+}
+
+/// What is said to one request, as far as it is to be the same: keys are in no order, and `SCAN` is followed to its
+/// end; of `INFO`, the number of keys.
+fn plain(client: &mut Client, words: &[&str]) -> String {
+    let mut answer = client.ask(words).unwrap();
+    let mut found = BTreeSet::new();
+    loop {
+        match (words[0], answer) {
+            ("SCAN", Answer::List(mut both)) => {
+                let (keys, cursor) = (both.pop(), both.pop());
+                let (Some(Answer::List(keys)), Some(cursor)) = (keys, cursor) else {
+                    panic!("no cursor and keys");
+                };
+                found.extend(keys.into_iter().map(bytes_of));
+                let cursor = bytes_of(cursor).unwrap();
+                if cursor == b"0" {
+                    return format!("{found:?}");
+                }
+                let mut words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+                words[1] = &cursor;
+                answer = client.ask(&words).unwrap();
+            }
+            ("KEYS", Answer::List(keys)) => {
+                found.extend(keys.into_iter().map(bytes_of));
+                return format!("{found:?}");
+            }
+            ("INFO", Answer::Bytes(text)) => {
+                let text = String::from_utf8(text).unwrap();
+                let fields = text.split([',', '\n']);
+                return format!(
+                    "{:?}",
+                    fields.take(2).map(str::trim_end).collect::<Vec<_>>()
+                );
+            }
+            (_, answer) => return format!("{answer:?}"),
+        }
+    }
 }
 
 #[test]

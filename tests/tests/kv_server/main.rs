@@ -118,6 +118,19 @@ fn load(benchmark: &Path, port: u16, stop: &AtomicBool) -> u64 {
     rounds
 }
 
+/// Writes short and long values that end soon, and are never asked for.
+fn make_what_expires(port: u16, seed: u64, stop: &AtomicBool) {
+    let (mut client, mut dice) = (connect(port), Dice(seed ^ 0xe0d5));
+    while !stop.load(Ordering::Relaxed) {
+        let (key, time) = (format!("ends {}", dice.throw(500)), 1 + dice.throw(40));
+        let value = "x".repeat([10, 500, 3000][dice.throw(3) as usize]);
+        match client.ask(&["SET", &key, &value, "PX", &time.to_string()]) {
+            Ok(answer) => assert_eq!(answer, ok()),
+            Err(_) => client = connect(port),
+        }
+    }
+}
+
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
@@ -148,7 +161,9 @@ fn h32_no_acknowledged_write_is_lost_however_often_the_server_crashes() {
             let stop = &stop;
             scope.spawn(move || load(&benchmark, port, stop));
         }
-        let stopper = StopOnDrop(&stop);
+        let stop = &stop;
+        scope.spawn(move || make_what_expires(port, seed, stop));
+        let stopper = StopOnDrop(stop);
         let mut dice = Dice(!seed);
         let mut client = connect(port);
         for _ in 0..crashes {
@@ -173,6 +188,15 @@ fn h32_no_acknowledged_write_is_lost_however_often_the_server_crashes() {
     );
     assert_eq!(u64::from(site.row("kv").unwrap().restarts), crashes);
     let mut client = connect(port);
+    let list = |client: &mut Client, pattern| match client.ask(&["KEYS", pattern]).unwrap() {
+        Answer::List(keys) => keys.len(),
+        other => panic!("{other:?}"),
+    };
+    wait::soon("what has expired to go", || {
+        let size = client.ask(&["DBSIZE"]).unwrap();
+        (size == Answer::Number(list(&mut client, "*") as i64)).then_some(())
+    });
+    assert_eq!(list(&mut client, "ends *"), 0);
     assert_eq!(client.ask(&["FLUSHALL"]).unwrap(), ok());
     crash(port, &mut client, Signal::KILL);
     assert_eq!(client.ask(&["DBSIZE"]).unwrap(), Answer::Number(0));
@@ -225,4 +249,42 @@ fn redis_benchmark_runs_to_its_end_and_its_keys_are_there_after_a_crash() {
     assert_eq!(client.ask(&["DBSIZE"]).unwrap(), before);
     assert_eq!(client.ask(&["GET", "key:000000000007"]).unwrap(), value);
     assert!(matches!(before, Answer::Number(300..)), "{before:?}");
+}
+
+#[test]
+fn keys_that_expire_go_by_themselves_also_those_of_a_life_that_has_crashed() {
+    let site = Site::start();
+    let port = start(&site);
+    let mut client = connect(port);
+    let long = "x".repeat(3000);
+    for number in 0..200 {
+        let value = if number % 10 == 0 { &long } else { "v" };
+        let (ends, stays) = (format!("ends {number}"), format!("stays {number}"));
+        for words in [
+            &["SET", &ends, value, "PX", "300"][..],
+            &["SET", &stays, value],
+        ] {
+            assert_eq!(client.ask(words).unwrap(), ok());
+        }
+    }
+    crash(port, &mut client, Signal::KILL);
+    let mut down_to = |size: i64| {
+        wait::soon("what has expired to go", || {
+            (client.ask(&["DBSIZE"]).unwrap() == Answer::Number(size)).then_some(())
+        });
+        let info = bytes_of(client.ask(&["INFO", "stats"]).unwrap()).unwrap();
+        let info = String::from_utf8(info).unwrap();
+        let expired = info
+            .lines()
+            .find_map(|line| line.strip_prefix("expired_keys:"));
+        expired.unwrap().parse::<u64>().unwrap()
+    };
+    let before = down_to(200);
+    let mut other = connect(port);
+    assert_eq!(other.ask(&["SET", "late", "v", "PX", "1"]).unwrap(), ok());
+    assert_eq!(down_to(200), before + 1);
+    assert_eq!(
+        other.ask(&["STRLEN", "stays 0"]).unwrap(),
+        Answer::Number(3000)
+    );
 }
