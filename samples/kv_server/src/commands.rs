@@ -82,15 +82,21 @@ pub fn execute(store: &mut Store, words: &Words, answers: &mut Answers, now: u64
     let Some((name, rest)) = words.split_first() else {
         return Next::GoOn;
     };
-    let given = String::from_utf8_lossy(name);
     let begin = answers.0.len();
-    let done = match dispatch(store, &given.to_ascii_uppercase(), rest, answers, now) {
-        Err(CommandError::Unknown(_, shown)) => Err(CommandError::Unknown(
-            given.chars().take(SHOWN).collect(),
-            shown,
-        )),
-        done => done,
-    };
+    let mut upper = [0; LONGEST];
+    let upper = upper.get_mut(..name.len()).and_then(|upper| {
+        upper.copy_from_slice(name);
+        upper.make_ascii_uppercase();
+        std::str::from_utf8(upper).ok()
+    });
+    let done = dispatch(store, upper.unwrap_or_default(), rest, answers, now);
+    let done = done.map_err(|error| match error {
+        CommandError::Unknown(_, shown) => {
+            let given = String::from_utf8_lossy(name);
+            CommandError::Unknown(given.chars().take(SHOWN).collect(), shown)
+        }
+        error => error,
+    });
     done.unwrap_or_else(|error| {
         answers.0.truncate(begin);
         answers.error(&error.to_string());
@@ -204,6 +210,8 @@ fn about_connections(
     Ok(Next::GoOn)
 }
 
+/// Names have up to so many letters: a longer one is unknown.
+const LONGEST: usize = 16;
 /// How much of an unknown command is told: letters of a word, and words.
 const SHOWN: usize = 128;
 const SHOWN_WORDS: usize = 8;

@@ -173,7 +173,7 @@ fn h32_a_crash_in_a_step_of_expiry_neither_hides_what_stays_nor_keeps_what_goes(
 
 #[test]
 fn what_has_expired_goes_in_steps_and_nothing_is_due_when_nothing_will_end() {
-    let mut store = Store::open(|_| Scratch::with_blocks(8, 4 << 20).unwrap(), 32 << 20).unwrap();
+    let mut store = Store::open(|_| Scratch::with_blocks(8, 4 << 20).unwrap(), 16 << 20).unwrap();
     assert_eq!(store.expire_some(1_000).unwrap(), 0);
     let mut now = 1_000;
     // An empty map is gone through, too: what lives before have left is not known.

@@ -264,8 +264,8 @@ impl<K: Plain, V: Plain> Map<K, V> {
 
     /// Some of the entries, and where the next ones begin: for who goes through a large map a little at a time, and
     /// changes it in between. `from` is 0 at first, and what the call before said afterwards; `None` says that all
-    /// were there. It looks at `buckets` places of the index and a few more, of which a map has two to four for each key
-    /// that it has room for.
+    /// were there. It looks at `buckets` places of the index and a few more; a map has two to four of them for each
+    /// key that it has room for.
     ///
     /// An entry that is there all the while is met once, also when the map grows in between, or another life goes
     /// on with it; one that comes or goes meanwhile, once or never. A migration begins anew.
