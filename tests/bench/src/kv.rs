@@ -113,7 +113,7 @@ pub fn run(stage: &Stage, report: &mut Report) -> Result<()> {
                  port,
                  (what, gap): (&str, Option<Duration>)|
      -> Result<()> {
-        let (writes, away) = with_crashes(port, seconds, gap)?;
+        let (writes, away) = with_crashes(port, seconds, (what, gap))?;
         let rate = writes / seconds.as_secs_f64();
         report.figure(
             PART,
@@ -151,7 +151,7 @@ fn throughput(
     for (_, port) in servers {
         drop(connect(port)?);
     }
-    let turns = stage.pick(9, 2);
+    let turns = stage.pick(5, 2);
     for (load, at_once, requests) in LOADS {
         let requests = stage.pick(requests[0], requests[1]);
         let mut rates = BTreeMap::<(String, &str), Vec<f64>>::new();
@@ -250,12 +250,16 @@ fn connect(port: u16) -> Result<Client> {
 
 /// One client writes for so long, while the server is killed again and again. Answers how many writes were
 /// acknowledged, and how long each time there was no answer, in microseconds.
-fn with_crashes(port: u16, time: Duration, gap: Option<Duration>) -> Result<(f64, Vec<f64>)> {
+fn with_crashes(
+    port: u16,
+    time: Duration,
+    (what, gap): (&str, Option<Duration>),
+) -> Result<(f64, Vec<f64>)> {
     let request: Vec<u8> = (0..AT_ONCE)
         .flat_map(|key| encode(&["SET", &format!("key {key}"), "value"]))
         .collect();
     let (begun, stop) = (Instant::now(), AtomicBool::new(false));
-    let progress = Progress::new(&format!("{PART}, {gap:?} between crashes"), 1);
+    let progress = Progress::new(&format!("{PART}, {what}"), 1);
     let result = thread::scope(|scope| {
         let stop = &stop;
         let killer = gap.map(|gap| scope.spawn(move || kill_every(port, gap, stop)));
