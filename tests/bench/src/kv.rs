@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -145,7 +145,7 @@ pub fn run(stage: &Stage, report: &mut Report) -> Result<()> {
 fn throughput(
     stage: &Stage,
     report: &mut Report,
-    benchmark: &PathBuf,
+    benchmark: &Path,
     servers: [(&str, u16); 2],
 ) -> Result<()> {
     for (_, port) in servers {
