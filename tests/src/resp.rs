@@ -5,6 +5,8 @@
 
 use std::io::{self, BufRead, BufReader, Error, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use crate::wait::WATCHDOG;
 
@@ -27,8 +29,8 @@ pub enum Answer {
 
 /// A connection.
 #[derive(Debug)]
-pub struct Client {
-    stream: BufReader<TcpStream>,
+pub struct Client<S = TcpStream> {
+    stream: BufReader<S>,
 }
 
 /// A request as bytes.
@@ -61,7 +63,23 @@ impl Client {
         let stream = BufReader::new(stream);
         Ok(Self { stream })
     }
+}
 
+impl Client<UnixStream> {
+    /// Connects to a server that listens at `path`.
+    ///
+    /// # Errors
+    /// The kernel's: nobody listens.
+    pub fn connect_unix(path: &Path) -> io::Result<Self> {
+        let stream = UnixStream::connect(path)?;
+        stream.set_read_timeout(Some(WATCHDOG))?;
+        stream.set_write_timeout(Some(WATCHDOG))?;
+        let stream = BufReader::new(stream);
+        Ok(Self { stream })
+    }
+}
+
+impl<S: Read + Write> Client<S> {
     /// Sends bytes.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 
 use serde::Serialize;
 
+use crate::data::{self, Who};
 use crate::report::Report;
 use crate::restart::Notice::{Fault, Kernel};
 use crate::{cost, flat, group, memory, peers, pmm, restart, scale, supervise};
@@ -15,6 +16,13 @@ const REATTACH_US: f64 = 15.0;
 const IDLE_KIB: f64 = 300.0;
 /// The other actors that the goal names.
 const OTHERS: f64 = 10_000.0;
+/// How far a `Map` may be behind a plain hash map.
+const MAP_GET: f64 = 2.0;
+const MAP_PUT: f64 = 3.0;
+/// How far stores that keep data are to be behind a `Map`.
+const STORE: f64 = 10.0;
+/// Opening many entries against few, where it does not depend on them: what two runs of it differ by.
+const REOPEN: f64 = 1.5;
 /// What passes for flat: samples of memory differ by about as much from one to the next.
 const FLAT_PERCENT: f64 = 2.0;
 /// How many looks stand for the beginning, and for the end.
@@ -92,6 +100,7 @@ pub fn verdicts(report: &Report) -> Vec<Verdict> {
     all.push(Verdict::at_most(goal, idle, IDLE_KIB, "KiB"));
     all.extend(levelness(report));
     all.extend(nearest_libraries(report));
+    all.extend(persistent_data(report));
     all
 }
 
@@ -123,6 +132,59 @@ fn nearest_libraries(report: &Report) -> [Verdict; 2] {
             reached: nearest.map(|(_, factor)| factor >= 1.0),
         }
     })
+}
+
+/// Our data types against a plain hash map, against stores that keep data, and opened again.
+fn persistent_data(report: &Report) -> Vec<Verdict> {
+    let mut all = Vec::new();
+    let map = |op, most, goal: &str| {
+        let found = data_ratios(report, op, |what| what.starts_with(Who::Map.name()));
+        farthest(format!("{goal}, each size, p50"), found, most)
+    };
+    all.push(map(data::GET, MAP_GET, "get of a Map against a HashMap"));
+    all.push(map(data::PUT, MAP_PUT, "put into a Map against a HashMap"));
+    for op in [data::GET, data::PUT, data::UPDATE] {
+        let found = data_ratios(report, op, |what| is_store(what));
+        let nearest = found.into_iter().min_by(|a, b| a.1.total_cmp(&b.1));
+        all.push(Verdict {
+            goal: format!("{op}: the quickest store that keeps data, against a Map, p50"),
+            wanted: format!("{STORE}x slower"),
+            measured: nearest.map_or(String::new(), |(name, factor)| {
+                format!("{factor:.1}x: {name}")
+            }),
+            reached: nearest.map(|(_, factor)| factor >= STORE),
+        });
+    }
+    let found = data_ratios(report, data::REOPEN, |what| !is_store(what));
+    let goal = "opened after a crash and read, many entries against 1 k, p50";
+    all.push(farthest(goal.to_owned(), found, REOPEN));
+    all
+}
+
+fn is_store(what: &str) -> bool {
+    let mut peers = Who::ALL.into_iter().filter(|who| who.is_peer());
+    peers.any(|who| what.starts_with(who.name()))
+}
+
+/// Rows of an operation against theirs, p50.
+fn data_ratios<'a>(report: &'a Report, op: &str, of: impl Fn(&str) -> bool) -> Vec<(&'a str, f64)> {
+    let rows = report.rows.iter().filter(|row| row.part == data::PART);
+    let rows = rows.filter(|row| data::is_of(op, &row.what) && of(&row.what));
+    rows.filter_map(|row| Some((row.what.as_str(), report.ratio(row.part, &row.what)?.0)))
+        .collect()
+}
+
+/// The largest of some factors decides.
+fn farthest(goal: String, found: Vec<(&str, f64)>, most: f64) -> Verdict {
+    let found = found.into_iter().max_by(|a, b| a.1.total_cmp(&b.1));
+    Verdict {
+        goal,
+        wanted: format!("at most {most}x"),
+        measured: found.map_or(String::new(), |(name, factor)| {
+            format!("{factor:.2}x: {name}")
+        }),
+        reached: found.map(|(_, factor)| factor <= most),
+    }
 }
 
 /// One actor, each notice, hot and cold.
@@ -271,6 +333,52 @@ mod tests {
         assert_eq!(verdict(&all, "ractor, kameo against").reached, None);
         let together = verdict(&all, "ractor, kameo, Erlang against");
         assert_eq!(together.reached, Some(false));
+    }
+
+    #[test]
+    fn the_worst_size_and_the_quickest_store_decide() {
+        let mut report = Report::new();
+        for (size, map) in [("small", 15.0), ("large", 25.0)] {
+            let name = |who| data::what(who, data::GET, size, "1 k");
+            let row = |report: &mut Report, who, limit, sample| {
+                report.row(data::PART, &name(who), limit, vec![sample]);
+            };
+            row(&mut report, Who::HashMap, None, 10.0);
+            row(&mut report, Who::Map, Some(&*name(Who::HashMap)), map);
+            row(&mut report, Who::Heap, Some(&*name(Who::HashMap)), 9.0);
+            row(&mut report, Who::Redb, Some(&*name(Who::Map)), 500.0);
+            row(&mut report, Who::Lmdb, Some(&*name(Who::Map)), 150.0);
+        }
+        let all = verdicts(&report);
+        let map = verdict(&all, "get of a Map");
+        assert_eq!(map.measured, "2.50x: ours: Map, get, large, 1 k");
+        assert_eq!(map.reached, Some(false));
+        let store = verdict(&all, "get: the quickest");
+        assert_eq!(store.measured, "6.0x: LMDB, get, large, 1 k");
+        assert_eq!(store.reached, Some(false));
+        assert_eq!(verdict(&all, "put into").reached, None);
+    }
+
+    #[test]
+    fn opening_many_is_held_against_opening_few() {
+        let mut report = Report::new();
+        for (who, few, many) in [
+            (Who::Map, 100.0, 120.0),
+            (Who::Heap, 100.0, 110.0),
+            (Who::Redb, 100.0, 9000.0),
+        ] {
+            let name = |entries| data::what(who, data::REOPEN, "64 bytes", entries);
+            report.row(data::PART, &name("1 k"), None, vec![few]);
+            report.row(data::PART, &name("1 M"), Some(&name("1 k")), vec![many]);
+        }
+        let all = verdicts(&report);
+        let opened = verdict(&all, "opened after a crash");
+        assert!(
+            opened.measured.starts_with("1.20x: ours: Map"),
+            "{}",
+            opened.measured
+        );
+        assert_eq!(opened.reached, Some(true));
     }
 
     #[test]

@@ -63,6 +63,9 @@ struct Options {
     /// Fewer samples of fewer sizes: under a minute for one part.
     #[arg(long)]
     quick: bool,
+    /// Be a life that `data` crashes; it says what to do.
+    #[arg(long, hide = true)]
+    data_life: Option<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -83,7 +86,7 @@ enum Part {
     Peers,
     /// Supervisor actors, and those of other libraries.
     Supervise,
-    /// A map in persistent memory beside a plain one.
+    /// Our data types beside a plain hash map and beside stores of others.
     Data,
     /// The sample key-value server beside redis-server, with and without crashes.
     Kv,
@@ -97,7 +100,12 @@ enum Part {
 type Run = fn(&Stage, &mut Report) -> Result<()>;
 
 fn main() -> ExitCode {
-    match bench(&Options::parse()) {
+    let options = Options::parse();
+    let done = match &options.data_life {
+        Some(life) => data::live(life),
+        None => bench(&options),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("refrain-bench: {error:#}");

@@ -101,6 +101,11 @@ impl Row {
             .copied()
             .unwrap_or(f64::NAN)
     }
+
+    /// Their mean.
+    pub fn mean(&self) -> f64 {
+        self.samples_us.iter().sum::<f64>() / self.samples_us.len() as f64
+    }
 }
 
 impl Report {
@@ -287,6 +292,7 @@ mod tests {
         assert_eq!(report.rows[0].percentile(50), 50.0);
         assert_eq!(report.rows[0].percentile(99), 99.0);
         assert_eq!(report.rows[0].percentile(100), 100.0);
+        assert_eq!(report.rows[0].mean(), 50.5);
         assert_eq!(report.ratio("x", "ours"), Some((1.5, 100.0 / 99.0)));
     }
 

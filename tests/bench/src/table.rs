@@ -54,6 +54,7 @@ fn latencies(report: &Report, part: &str) -> Table {
         "p50",
         "p99",
         "max",
+        "mean",
         "n",
         "limit",
         "p50 ratio",
@@ -67,6 +68,7 @@ fn latencies(report: &Report, part: &str) -> Table {
             number(row.percentile(50)),
             number(row.percentile(99)),
             number(row.percentile(100)),
+            number(row.mean()),
             row.samples_us.len().to_string(),
             row.limit.clone().unwrap_or_default(),
             shown(ratio.map(|(half, _)| half)),
@@ -83,6 +85,7 @@ fn latencies(report: &Report, part: &str) -> Table {
                 number(one.p99),
                 none(),
                 none(),
+                none(),
                 against,
                 none(),
                 none(),
@@ -93,13 +96,14 @@ fn latencies(report: &Report, part: &str) -> Table {
                 none(),
                 none(),
                 none(),
+                none(),
                 against,
                 format!("{:.2}", one.p50),
                 format!("{:.2}", one.p99),
             ],
         });
     }
-    right(&mut table, [1, 2, 3, 4, 6, 7]);
+    right(&mut table, [1, 2, 3, 4, 5, 7, 8]);
     table
 }
 
