@@ -340,14 +340,15 @@ mod tests {
         let mut report = Report::new();
         for (size, map) in [("small", 15.0), ("large", 25.0)] {
             let name = |who| data::what(who, data::GET, size, "1 k");
-            let row = |report: &mut Report, who, limit, sample| {
-                report.row(data::PART, &name(who), limit, vec![sample]);
+            let row = |report: &mut Report, who, limit: Option<Who>, sample| {
+                let limit = limit.map(name);
+                report.row(data::PART, &name(who), limit.as_deref(), vec![sample]);
             };
             row(&mut report, Who::HashMap, None, 10.0);
-            row(&mut report, Who::Map, Some(&*name(Who::HashMap)), map);
-            row(&mut report, Who::Heap, Some(&*name(Who::HashMap)), 9.0);
-            row(&mut report, Who::Redb, Some(&*name(Who::Map)), 500.0);
-            row(&mut report, Who::Lmdb, Some(&*name(Who::Map)), 150.0);
+            row(&mut report, Who::Map, Some(Who::HashMap), map);
+            row(&mut report, Who::Heap, Some(Who::HashMap), 9.0);
+            row(&mut report, Who::Redb, Some(Who::Map), 500.0);
+            row(&mut report, Who::Lmdb, Some(Who::Map), 150.0);
         }
         let all = verdicts(&report);
         let map = verdict(&all, "get of a Map");

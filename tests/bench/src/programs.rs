@@ -125,6 +125,9 @@ fn built() -> Result<PathBuf> {
             ])
             .arg(target)
             .current_dir(env!("CARGO_MANIFEST_DIR"));
+        if cfg!(feature = "peers") {
+            command.args(["--features", "refrain-bench/peers"]);
+        }
         if dir.ends_with("release") {
             command.arg("--release");
         } else {

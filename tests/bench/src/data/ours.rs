@@ -114,7 +114,9 @@ impl<const N: usize> Subject for Heaps<N> {
 
     fn put(&mut self, keys: &[u64]) -> Result<()> {
         for &key in keys {
-            self.0.update(|root| drop(root.insert(key, value(key))))?;
+            self.0.update(|root| {
+                root.insert(key, value(key));
+            })?;
         }
         Ok(())
     }
