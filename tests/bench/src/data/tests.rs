@@ -4,7 +4,8 @@ use std::sync::Mutex;
 
 use tempfile::TempDir;
 
-use super::subject::{Op, fresh, loaded};
+use super::peers::redis::Redis;
+use super::subject::{Op, Subject, fresh, loaded};
 use super::turns::{Contender, fill, measure};
 use super::who::Who;
 
@@ -55,4 +56,21 @@ fn what_was_put_and_updated_is_found_and_what_was_taken_out_is_not() {
             assert!(subject.update(&[key]).is_err(), "{who:?} has key {key}");
         }
     }
+}
+
+#[test]
+fn a_redis_that_appends_has_after_a_kill_what_it_had_before() {
+    if let Some(why) = Who::Redis.missing() {
+        eprintln!("{why}");
+        return;
+    }
+    let dir = TempDir::new_in("/dev/shm").unwrap();
+    let mut redis = Redis::<64>::start(dir.path(), true).unwrap();
+    redis.load(&[loaded(1), loaded(2)]).unwrap();
+    redis.put(&[fresh(1)]).unwrap();
+    // It is killed.
+    drop(redis);
+    let mut redis = Redis::<64>::start(dir.path(), true).unwrap();
+    redis.get(&[loaded(1), loaded(2), fresh(1)]).unwrap();
+    assert!(redis.get(&[fresh(2)]).is_err());
 }
