@@ -144,7 +144,7 @@ fn persistent_data(report: &Report) -> Vec<Verdict> {
     all.push(map(data::GET, MAP_GET, "get of a Map against a HashMap"));
     all.push(map(data::PUT, MAP_PUT, "put into a Map against a HashMap"));
     for op in [data::GET, data::PUT, data::UPDATE] {
-        let found = data_ratios(report, op, |what| is_store(what));
+        let found = data_ratios(report, op, is_store);
         let nearest = found.into_iter().min_by(|a, b| a.1.total_cmp(&b.1));
         all.push(Verdict {
             goal: format!("{op}: the quickest store that keeps data, against a Map, p50"),

@@ -2,7 +2,7 @@
 //! those who are loaded at the same time. It must never count the first operations of a turn: they find the caches as
 //! the one before has left them.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
@@ -18,6 +18,9 @@ const COUNTED: u64 = 5;
 /// From a key to the next one that is used: far away, and without a factor in common with a power of ten, so that
 /// all have their turn.
 const STRIDE: u64 = 618_033;
+/// One that has taken this long has no more turns, unless it has had too few.
+const PATIENCE: Duration = Duration::from_secs(6);
+const FEWEST: u64 = 4;
 /// Keys that are loaded at once.
 const AT_ONCE: u64 = 10_000;
 
@@ -31,6 +34,8 @@ pub struct Contender<Who> {
     pub samples: [Vec<f64>; Op::ALL.len()],
     /// How many keys were used so far.
     used: u64,
+    /// How long all of its turns took.
+    spent: Duration,
 }
 
 impl<Who> Contender<Who> {
@@ -41,6 +46,7 @@ impl<Who> Contender<Who> {
             subject,
             samples: Default::default(),
             used: 0,
+            spent: Duration::ZERO,
         }
     }
 
@@ -102,10 +108,14 @@ pub fn measure<Who>(
     label: &str,
 ) -> Result<()> {
     let progress = Progress::new(label, rounds);
-    for _ in 0..rounds {
+    for round in 0..rounds {
         for contender in &mut *all {
             interrupt::check()?;
-            contender.turn(count)?;
+            if round < FEWEST || contender.spent < PATIENCE {
+                let begun = Instant::now();
+                contender.turn(count)?;
+                contender.spent += begun.elapsed();
+            }
         }
         progress.step();
     }
