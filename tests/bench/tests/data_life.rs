@@ -1,6 +1,8 @@
 //! The lives that part `data` crashes: each finds what the first one has put in. How the part starts and kills them
 //! is in `src/data/crash.rs`; here every store takes part, and its answer is read, not its time.
 
+#![allow(clippy::unwrap_used)] // in the helpers of tests, too
+
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
