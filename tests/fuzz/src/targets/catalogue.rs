@@ -178,7 +178,7 @@ fn seal(catalogue: &mut [u8]) {
 
 fn put(mut bytes: &[u8], scratch: &Path) {
     let options = options(scratch);
-    let dir = options.dir.as_path();
+    let dir = &*options.dir.clone();
     if !dir.exists() {
         fs::create_dir_all(scratch).expect("the directory can be made");
     }
@@ -209,6 +209,11 @@ fn put(mut bytes: &[u8], scratch: &Path) {
     plan.carry_out().expect("a repair can be carried out");
     let survey = Survey::of(dir).expect("a mended bank can be surveyed");
     assert!(survey.damage.is_empty(), "{:?}", survey.damage);
+    // A sound record may say that a block is larger than the configuration allows: that is not damage.
+    let options = BankOptions {
+        size: options.size.max(survey.used),
+        ..options
+    };
     if let Err(why) = Bank::open(&options) {
         panic!("does not open after a repair: {why}");
     }
