@@ -135,6 +135,12 @@ impl Place {
 
 /// `check`: a line for each damage, or one that says there is none.
 fn check(survey: &Survey) -> i32 {
+    if let Some(why) = &survey.refusal {
+        screen::out(&format!(
+            "{why}; start a site on the machine that made it\n"
+        ));
+        return FAILED;
+    }
     if survey.damage.is_empty() {
         screen::out(&format!(
             "whole: {} blocks, {} registrations{}\n",

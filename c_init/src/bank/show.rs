@@ -78,6 +78,7 @@ fn text(survey: &Survey) -> String {
     for (title, lines) in [
         ("unfinished", survey.intent.iter().collect::<Vec<_>>()),
         ("the next start will", survey.recovery.iter().collect()),
+        ("no start here", survey.refusal.iter().collect()),
         ("not the bank's", survey.foreign.iter().collect()),
     ] {
         for line in lines {
@@ -203,6 +204,8 @@ struct BankView<'a> {
     registrations: Vec<ActorView<'a>>,
     unfinished: Option<&'a str>,
     next_start: &'a [String],
+    /// Why no site of this machine starts on it, damage or not.
+    refused: Option<&'a str>,
     damage: Vec<DamageView<'a>>,
     foreign: &'a [String],
 }
@@ -280,6 +283,7 @@ impl<'a> BankView<'a> {
             registrations: survey.actors.iter().map(ActorView::of).collect(),
             unfinished: survey.intent.as_deref(),
             next_start: &survey.recovery,
+            refused: survey.refusal.as_deref(),
             damage: survey.damage.iter().map(DamageView::of).collect(),
             foreign: &survey.foreign,
         }

@@ -3,6 +3,8 @@
 //!
 //! It must never take a slot whose checksum, kind or index is wrong, nor panic on any bytes.
 
+use std::ops::RangeInclusive;
+
 use zerocopy::FromBytes;
 
 use crate::layout::{
@@ -161,11 +163,15 @@ pub(crate) fn read_header(bytes: &[u8]) -> Result<Geometry, Flaw> {
     Ok(geometry)
 }
 
+/// What pages of Linux may have, in bytes.
+const PAGE_SIZES: RangeInclusive<u32> = 1 << 12..=1 << 18;
+
 /// Whether there can be a catalogue of this geometry.
 pub(crate) fn is_sound(geometry: &Geometry) -> bool {
     let Window { base, size } = geometry.window;
     geometry.max_blocks.max(geometry.max_actors) <= MAX_RECORDS
         && geometry.page_size.is_power_of_two()
+        && PAGE_SIZES.contains(&geometry.page_size)
         && base
             .checked_add(size)
             .is_some_and(|end| end <= ADDRESS_LIMIT)

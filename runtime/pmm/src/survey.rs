@@ -24,7 +24,7 @@ use crate::examine::{Damage, ExamineError, Examined, examine};
 use crate::holder::holder;
 use crate::intent::frees;
 use crate::inventory::BlockInfo;
-use crate::layout::{HEADER, MAX_CATALOGUE, VERSION};
+use crate::layout::{Geometry, HEADER, MAX_CATALOGUE, VERSION};
 use crate::record::Intent;
 use crate::registry::Running;
 use crate::slot::read_header;
@@ -137,6 +137,8 @@ pub struct Survey {
     pub damage: Vec<Damage>,
     /// What the next start does before it begins, in words; nothing where it is refused.
     pub recovery: Vec<String>,
+    /// Why no site of this machine starts on it, damage or not.
+    pub refusal: Option<String>,
     /// Files that are not the bank's.
     pub foreign: Vec<String>,
 }
@@ -291,6 +293,7 @@ fn survey(
         actors: actors(&examined),
         intent: examined.intent.as_ref().map(in_words),
         recovery,
+        refusal: refusal(geometry),
         foreign: look.names.iter().filter(foreign).cloned().collect(),
         damage: examined.damage,
     }
@@ -362,9 +365,16 @@ pub(crate) fn key_text(key: &DeletionKey) -> String {
     }
 }
 
+/// Why a sound bank is refused here.
+fn refusal(geometry: &Geometry) -> Option<String> {
+    let (made, here) = (geometry.page_size, rustix::param::page_size() as u32);
+    (made != here).then(|| format!("made for pages of {made} bytes, here they have {here}"))
+}
+
 /// What the next opening does, in its own order.
 fn recovery(examined: &Examined) -> Vec<String> {
-    if examined.damage.iter().any(|damage| damage.stops_start) {
+    let is_damaged = examined.damage.iter().any(|damage| damage.stops_start);
+    if is_damaged || refusal(&examined.geometry).is_some() {
         return Vec::new();
     }
     let mut steps = Vec::new();

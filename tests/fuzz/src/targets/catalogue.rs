@@ -201,10 +201,17 @@ fn put(mut bytes: &[u8], scratch: &Path) {
         Some(&harmed),
         "a survey changes nothing"
     );
-    let stops = survey.damage.iter().any(|damage| damage.stops_start);
+    let stops = survey.damage.iter().any(|damage| damage.stops_start) || survey.refusal.is_some();
     let opens = Bank::open(&options).map(drop);
     assert_eq!(opens.is_err(), stops, "{opens:?} but {:?}", survey.damage);
     lay_out(dir, &harmed).expect("the bank can be laid out");
+    if survey.refusal.is_some() {
+        assert!(
+            Repair::plan(dir).is_err(),
+            "only its own machine knows its pages"
+        );
+        return;
+    }
     let plan = Repair::plan(dir).expect("a repair can be planned");
     plan.carry_out().expect("a repair can be carried out");
     let survey = Survey::of(dir).expect("a mended bank can be surveyed");

@@ -49,8 +49,9 @@ fn put(bytes: &[u8], _: &Path) {
     if let Err(why) = commands::parse(&split) {
         let line = why.to_string();
         assert!(is_plain_line(&words::printable(&line)));
+        // An escape becomes six characters.
         assert!(
-            line.len() < 2 * bytes.len() + 200,
+            line.len() < 6 * bytes.len() + 200,
             "{} bytes of error",
             line.len()
         );
