@@ -172,6 +172,7 @@ pub(crate) fn is_sound(geometry: &Geometry) -> bool {
     geometry.max_blocks.max(geometry.max_actors) <= MAX_RECORDS
         && geometry.page_size.is_power_of_two()
         && PAGE_SIZES.contains(&geometry.page_size)
+        && (1..=size).contains(&geometry.size)
         && base
             .checked_add(size)
             .is_some_and(|end| end <= ADDRESS_LIMIT)

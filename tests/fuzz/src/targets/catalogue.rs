@@ -216,9 +216,10 @@ fn put(mut bytes: &[u8], scratch: &Path) {
     plan.carry_out().expect("a repair can be carried out");
     let survey = Survey::of(dir).expect("a mended bank can be surveyed");
     assert!(survey.damage.is_empty(), "{:?}", survey.damage);
-    // A sound record may say that a block is larger than the configuration allows: that is not damage.
+    // Sound records may say that blocks are larger, or the window smaller, than the configuration has them: that
+    // is not damage.
     let options = BankOptions {
-        size: options.size.max(survey.used),
+        size: options.size.max(survey.used).min(survey.sizes.window_size),
         ..options
     };
     if let Err(why) = Bank::open(&options) {
