@@ -122,7 +122,7 @@ pub(crate) fn become_nucleus(site: &str) -> Result<i32, LaunchError> {
         .map(|word| CString::new(word.into_vec()))
         .collect::<Result<_, _>>()
         .map_err(|error| LaunchError::Nucleus(error.into()))?;
-    let exe = own_image().map_err(LaunchError::Nucleus)?;
+    let exe = own_image(&own_name()).map_err(LaunchError::Nucleus)?;
     nucleus::embedding(site.to_owned(), (exe, lock), argv).map_err(LaunchError::Nucleus)
 }
 
@@ -213,7 +213,7 @@ fn take_lock(site: &str) -> Result<OwnedFd, LaunchError> {
 fn start_nucleus(record: &BootRecord, lock: OwnedFd, listener: OwnedFd) -> Result<(), LaunchError> {
     let boot = serde_json::to_vec(record).map_err(|e| LaunchError::Nucleus(e.into()))?;
     let boot = memfd::from_bytes("refrain-boot", &boot, false).map_err(LaunchError::Nucleus)?;
-    let exe = own_image().map_err(LaunchError::Nucleus)?;
+    let exe = own_image("c_init").map_err(LaunchError::Nucleus)?;
     let (mut status, status_end) = io::pipe().map_err(LaunchError::Nucleus)?;
     let null = File::options()
         .read(true)
@@ -270,13 +270,20 @@ fn start_nucleus(record: &BootRecord, lock: OwnedFd, listener: OwnedFd) -> Resul
     }
 }
 
+/// The file name that this program was called by.
+pub(crate) fn own_name() -> String {
+    let called = env::args_os().next().map(PathBuf::from);
+    let name = called.as_deref().and_then(std::path::Path::file_name);
+    name.unwrap_or_default().to_string_lossy().into_owned()
+}
+
 /// The running executable in a memfd; where those may not be executed, the file itself, which
 /// stays open whatever becomes of its name.
-fn own_image() -> io::Result<OwnedFd> {
+fn own_image(name: &str) -> io::Result<OwnedFd> {
     let mut file = File::open("/proc/self/exe")?;
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
-    match memfd::from_bytes("c_init", &bytes, true) {
+    match memfd::from_bytes(name, &bytes, true) {
         Ok(image) => memfd::seal_image(image.as_fd()).map(|()| image),
         Err(error) if memfd::is_exec_refused(&error) => Ok(file.into()),
         Err(error) => Err(error),

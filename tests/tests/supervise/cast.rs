@@ -1,6 +1,7 @@
 //! The actors of these tests, and their sites.
 
 use std::future::Future;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -9,14 +10,35 @@ use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, Respon
 use hr_ctrl::Gid;
 use hr_ctrl::embed::EmbeddedSite;
 use hr_ctrl::policy::PolicyParts;
-use hr_ctrl::site::{ActorInfo, Site};
+use hr_ctrl::site::{ActorInfo, Site, SiteError};
 use hr_ctrl::supervise::Life;
 use refrain_abi::tunables::Tunables;
+use tempfile::TempDir;
 
 const WATCHDOG: Duration = Duration::from_secs(60);
 
+/// A site of a test's own. Its bank goes with it, also when the test fails.
+pub struct TestSite {
+    site: EmbeddedSite,
+    _bank: TempDir,
+}
+
+impl Deref for TestSite {
+    type Target = EmbeddedSite;
+
+    fn deref(&self) -> &EmbeddedSite {
+        &self.site
+    }
+}
+
+impl TestSite {
+    pub async fn halt(self) -> Result<(), SiteError> {
+        self.site.halt().await
+    }
+}
+
 /// A site of this test's own, whose groups may be restarted as often as one likes.
-pub async fn site() -> EmbeddedSite {
+pub async fn site() -> TestSite {
     let policy = PolicyParts {
         max_restarts: Some(1_000_000),
         ..PolicyParts::default()
@@ -25,18 +47,21 @@ pub async fn site() -> EmbeddedSite {
 }
 
 /// The same with another policy for the groups 1 to 3.
-pub async fn site_with(policy: PolicyParts) -> EmbeddedSite {
+pub async fn site_with(policy: PolicyParts) -> TestSite {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let name = format!("supervise-{}-{number}", std::process::id());
     let mut tunables = Tunables::default();
     // The sites of one process need windows of their own: a block has one place in it.
     tunables.pmm.window_base += u64::from(number) * tunables.pmm.window_size;
-    let mut builder = Site::builder(&name).tunables(tunables).keep_on_halt(false);
+    let dir = TempDir::with_prefix_in("supervise-", "/dev/shm").unwrap();
+    let builder = Site::builder(&name).bank(dir.path().join("bank"));
+    let mut builder = builder.tunables(tunables).keep_on_halt(false);
     for gid in 1..=3 {
         builder = builder.group(Gid(gid), policy.clone());
     }
-    builder.start().await.unwrap()
+    let site = builder.start().await.unwrap();
+    TestSite { site, _bank: dir }
 }
 
 /// Waits for a condition.

@@ -14,7 +14,7 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, PoisonError};
 
-use refrain_sys::inherited;
+use refrain_sys::{inherited, process};
 
 use crate::launch::{self, LaunchError};
 use crate::nucleus::{LOCK_FD, ORIGIN, Origin};
@@ -63,6 +63,8 @@ pub fn under_nucleus(site: &str) -> Result<Nucleus, LaunchError> {
         let code = launch::become_nucleus(site)?;
         std::process::exit(code);
     };
+    // An image in memory has no name of its own.
+    process::set_name(&launch::own_name()).map_err(LaunchError::Nucleus)?;
     let lock = inherited::take(LOCK_FD).map_err(LaunchError::Nucleus)?;
     let (socket, kept) = NucleusLink::receive().map_err(LaunchError::Nucleus)?;
     Ok(Nucleus {
