@@ -75,7 +75,8 @@ mod tests;
 pub use attach::{Actor, AttachError, attach};
 pub use block::{Block, PlaceError};
 pub use data::{
-    ByteLog, ByteLogReader, Cell, CellReader, Log, LogReader, Map, Plain, Versions, named,
+    ByteLog, ByteLogReader, Cell, CellReader, Log, LogReader, Map, Plain, Versions, heap::Heap,
+    named,
 };
 pub use exec::{Exec, ExecError, StdioFd, hrfexec};
 pub use group::{
