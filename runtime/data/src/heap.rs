@@ -253,6 +253,16 @@ impl<T: HeapSafe> Heap<T> {
         self.transaction(|root| Ok(change(root)))
     }
 
+    /// Writes the heap to the bank's storage, and waits for that: for a bank on a disk, against a failure of the
+    /// power. A crash of the program needs none.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn sync(&self) -> std::io::Result<()> {
+        self.memory.body().sync()?;
+        self.header.region().sync()
+    }
+
     /// Begins to write. The front page, with the allocator and most often the root, is saved at once.
     fn write(&self) -> Result<Writing<'_>, HeapError> {
         // SAFETY: nobody changes it now: a writing of ours would have `self` borrowed.
