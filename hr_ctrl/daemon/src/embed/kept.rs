@@ -46,6 +46,20 @@ pub(super) struct Link {
 /// with 0, and on SIGTERM, SIGINT or SIGHUP, upon which the site is halted; whatever is left of the site ends
 /// with it.
 ///
+/// ```no_run
+/// use hr_ctrl::embed::under_nucleus;
+/// use hr_ctrl::site::Site;
+///
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     let nucleus = under_nucleus("mine")?;
+///     tokio::runtime::Runtime::new()?.block_on(async {
+///         let site = Site::builder("mine").nucleus(nucleus).start().await?;
+///         site.ended().await?;
+///         Ok(())
+///     })
+/// }
+/// ```
+///
 /// What the program has open beyond stdin, stdout and stderr is not handed on, and its executable is an image in
 /// memory: `std::env::current_exe` does not name the file.
 ///

@@ -225,6 +225,8 @@ fn put(mut bytes: &[u8], scratch: &Path) {
     // is not damage.
     let options = BankOptions {
         size: options.size.max(survey.used).min(survey.sizes.window_size),
+        window_base: survey.sizes.window_base,
+        window_size: survey.sizes.window_size,
         ..options
     };
     if let Err(why) = Bank::open(&options) {
