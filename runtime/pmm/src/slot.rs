@@ -166,14 +166,26 @@ pub(crate) fn read_header(bytes: &[u8]) -> Result<Geometry, Flaw> {
 /// What pages of Linux may have, in bytes.
 const PAGE_SIZES: RangeInclusive<u32> = 1 << 12..=1 << 18;
 
-/// Whether there can be a catalogue of this geometry.
+/// Whether there can be a catalogue of this geometry: what [`BankOptions`](crate::BankOptions) may ask for.
 pub(crate) fn is_sound(geometry: &Geometry) -> bool {
-    let Window { base, size } = geometry.window;
-    geometry.max_blocks.max(geometry.max_actors) <= MAX_RECORDS
-        && geometry.page_size.is_power_of_two()
-        && PAGE_SIZES.contains(&geometry.page_size)
+    let &Geometry {
+        max_blocks,
+        max_actors,
+        max_groups,
+        page_size,
+        window: Window { base, size },
+        ..
+    } = geometry;
+    let page = u64::from(page_size);
+    let end = base.checked_add(size);
+    [max_blocks, max_actors, max_groups]
+        .iter()
+        .all(|count| (1..=MAX_RECORDS).contains(count))
+        && page_size.is_power_of_two()
+        && PAGE_SIZES.contains(&page_size)
+        && base != 0
+        && base.is_multiple_of(page)
+        && size.is_multiple_of(page)
         && (1..=size).contains(&geometry.size)
-        && base
-            .checked_add(size)
-            .is_some_and(|end| end <= ADDRESS_LIMIT)
+        && end.is_some_and(|end| end <= ADDRESS_LIMIT)
 }
