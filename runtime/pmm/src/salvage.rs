@@ -168,7 +168,8 @@ impl Records {
         let page = rustix::param::page_size() as u64;
         let holds = |window: &Window| {
             let end = window.base.checked_add(window.size);
-            window.base.is_multiple_of(page)
+            window.base != 0
+                && window.base.is_multiple_of(page)
                 && window.size.is_multiple_of(page)
                 && window.size >= self.used.max(page)
                 && end.is_some_and(|end| end <= ADDRESS_LIMIT && end >= self.to)
@@ -178,7 +179,9 @@ impl Records {
             base: defaults.pmm.window_base,
             size: defaults.pmm.window_size,
         };
+        // Nobody has a block at 0, whatever a record says.
         let from = self.from.unwrap_or(default.base).min(default.base) / page * page;
+        let from = from.max(page);
         let to = self.to.max(default.base + default.size);
         said.into_iter()
             .chain([default])
